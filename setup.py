@@ -1,0 +1,16 @@
+"""The package list; everything else is in pyproject.toml.
+
+The four folders are installed below one import name. setuptools finds packages by folder, so the
+prefix is put on here, and a folder added inside one of them is picked up.
+"""
+
+from setuptools import find_packages, setup
+
+FOLDERS = ("callbacks", "configs", "datamodules", "pipeline")
+
+setup(
+    packages=[
+        f"firstlight.{name}"
+        for name in find_packages(include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)])
+    ]
+)
