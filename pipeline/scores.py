@@ -1,0 +1,204 @@
+"""What is explained: one number per image, whose origin in the image is asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class Score(ABC):
+    """One number S(x) per image, pre-softmax: a probability would also explain other classes."""
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The scores (N,) of images (N, C, H, W), differentiable in the images."""
+
+    def select(self, index: Tensor) -> Score:
+        """The score of ``images[index]``; the same one unless it differs from image to image."""
+        return self
+
+
+Target = int | Tensor | Score | Callable[[Tensor], Tensor] | None
+"""A class, a class per image (N,), a score, a function of logits, or None: the predicted class."""
+
+
+@dataclass(frozen=True)
+class ClassScore(Score):
+    """S_c, the logit of class ``classes[n]`` for image n."""
+
+    classes: Tensor
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        return logits_of(model, images).gather(1, self.classes[:, None]).squeeze(1)
+
+    def select(self, index: Tensor) -> ClassScore:
+        return ClassScore(self.classes[index])
+
+
+@dataclass(frozen=True)
+class Difference(Score):
+    """S_first - S_second: what speaks for one class and against another.
+
+    Args:
+        first: the class, or score, that is asked about.
+        second: the class, or score, it is compared with.
+    """
+
+    first: int | Score
+    second: int | Score
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        if isinstance(self.first, int) and isinstance(self.second, int):
+            logits = logits_of(model, images)
+            first, second = (_class_index(c, logits) for c in (self.first, self.second))
+            return logits[:, first] - logits[:, second]
+        first_score, second_score = (as_score(model, images, s) for s in (self.first, self.second))
+        return first_score(model, images) - second_score(model, images)
+
+
+@dataclass(frozen=True)
+class Neuron(Score):
+    """The output of one unit in the middle of the network.
+
+    Args:
+        layer: the name of the layer in ``model.named_modules()``.
+        index: the unit within the layer's output, without the batch: ``(unit,)``, or ``(channel,
+            row, column)``.
+    """
+
+    layer: str
+    index: tuple[int, ...]
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        outputs = layer_output(model, self.layer, images)
+        shape = tuple(outputs.shape[1:])
+        if len(self.index) != len(shape) or any(
+            not 0 <= i < s for i, s in zip(self.index, shape, strict=True)
+        ):
+            raise ValueError(
+                f"index={self.index} names no unit of layer {self.layer!r}, whose output is {shape}"
+            )
+        return outputs[:, *self.index]
+
+
+@dataclass(frozen=True)
+class LogitFunction(Score):
+    """Any function of the logits: (N, K) -> (N,)."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        scores = self.function(logits_of(model, images))
+        if not isinstance(scores, Tensor) or scores.shape != (len(images),):
+            raise ValueError(
+                f"target: the function must return ({len(images)},) scores, got {_describe(scores)}"
+            )
+        return scores
+
+
+def as_score(model: nn.Module, images: Tensor, target: Target) -> Score:
+    """The score that ``target`` stands for, with classes checked against the model's logits.
+
+    Raises:
+        TypeError: ``target`` is of another kind than the :data:`Target` lists.
+        ValueError: a class out of range, or not one class per image.
+    """
+    if isinstance(target, Score):
+        return target
+    if callable(target) and not isinstance(target, Tensor):
+        return LogitFunction(target)
+    with torch.no_grad():
+        logits = logits_of(model, images)
+    if target is None:
+        return ClassScore(logits.argmax(dim=1))
+    if isinstance(target, int) and not isinstance(target, bool):
+        return ClassScore(
+            torch.full((len(images),), _class_index(target, logits), device=images.device)
+        )
+    if not isinstance(target, Tensor):
+        raise TypeError(
+            f"target={target!r}: must be a class, a tensor of classes, a Score, a function or None"
+        )
+    return ClassScore(class_tensor("target", target, images, logits.shape[1]))
+
+
+def class_tensor(name: str, classes: int | Tensor, images: Tensor, num_classes: int) -> Tensor:
+    """``classes`` as a checked (N,) int64 tensor beside the images; ``name`` is for errors."""
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        classes = torch.full((len(images),), classes)
+    if (
+        not isinstance(classes, Tensor)
+        or classes.is_floating_point()
+        or classes.dtype == torch.bool
+    ):
+        raise TypeError(
+            f"{name}: must be a class or an integer tensor of classes, got {_describe(classes)}"
+        )
+    if classes.shape != (len(images),):
+        raise ValueError(
+            f"{name}: must hold one class per image, ({len(images)},), got {tuple(classes.shape)}"
+        )
+    if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
+        found = sorted(set(classes.tolist()))
+        raise ValueError(f"{name}: classes must lie in 0..{num_classes - 1}, got {found}")
+    return classes.to(images.device, torch.int64)
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's logits (N, K); an error that says what came instead.
+
+    Raises:
+        ValueError: the model did not return one row of logits per image.
+    """
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"model: must return logits ({len(images)}, classes) for {len(images)} images, "
+            f"got {_describe(logits)}"
+        )
+    return logits
+
+
+def layer_output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """What the layer that ``model.named_modules()`` calls ``layer`` returns for the images.
+
+    Raises:
+        ValueError: there is no such layer, it was not called, or it does not return a tensor.
+    """
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        raise ValueError(
+            f"layer={layer!r}: the model has no such layer, but {', '.join(filter(None, modules))}"
+        )
+    seen: list[Tensor] = []
+    # A copy, for a ReLU that works in place would overwrite what the layer returned.
+    handle = modules[layer].register_forward_hook(
+        lambda _module, _inputs, output: seen.append(
+            output.clone() if isinstance(output, Tensor) else output
+        )
+    )
+    try:
+        model(images)
+    finally:
+        handle.remove()
+    if len(seen) != 1 or not isinstance(seen[0], Tensor):
+        raise ValueError(
+            f"layer={layer!r}: must be called once and return a tensor, got {len(seen)} calls"
+        )
+    return seen[0]
+
+
+def _class_index(index: int, logits: Tensor) -> int:
+    if not 0 <= index < logits.shape[1]:
+        raise ValueError(f"target={index}: classes must lie in 0..{logits.shape[1] - 1}")
+    return index
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__}"
