@@ -1,0 +1,98 @@
+"""Pictures and numbers to every logger; PNG files where a logger has no place for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import (
+    CometLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+from torch import Tensor
+
+Pictures = Mapping[str, Tensor]
+"""Pictures (3, height, width), uint8, by tag."""
+
+
+def log(trainer: Trainer, pictures: Pictures, scalars: Mapping[str, float], step: int) -> None:
+    """Send everything to every logger of the trainer; one that fails does not stop the others."""
+    if any(isinstance(logger, DummyLogger) for logger in trainer.loggers):
+        return  # fast_dev_run leaves nothing behind
+    folder = Path(trainer.log_dir or trainer.default_root_dir) / "explanations"
+    if not trainer.loggers:
+        _write_files(pictures, step, folder)
+    for logger in trainer.loggers:
+        try:
+            logger.log_metrics(dict(scalars), step)
+            log_pictures(logger, pictures, step, folder)
+        except Exception as error:
+            rank_zero_warn(
+                f"{type(logger).__name__} did not take the explanations of step {step}: {error!r}"
+            )
+
+
+def log_step(trainer: Trainer) -> int:
+    """The step at which Lightning logs the metrics of the epoch that ends now."""
+    return max(0, trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
+
+
+@singledispatch
+def log_pictures(logger: Logger, pictures: Pictures, step: int, folder: Path) -> None:
+    """Pictures to one logger. One without a place for pictures has them written below ``folder``.
+
+    Another logger is taught with ``@log_pictures.register``.
+    """
+    _write_files(pictures, step, folder)
+
+
+@log_pictures.register
+def _(logger: TensorBoardLogger, pictures: Pictures, step: int, folder: Path) -> None:
+    for tag, picture in pictures.items():
+        logger.experiment.add_image(tag, picture, step)
+    # Whoever looks while the run goes on should not wait for the next epoch.
+    logger.experiment.flush()
+
+
+@log_pictures.register
+def _(logger: WandbLogger, pictures: Pictures, step: int, folder: Path) -> None:
+    for tag, picture in pictures.items():
+        logger.log_image(tag, [_image(picture)], step)
+
+
+@log_pictures.register
+def _(logger: MLFlowLogger, pictures: Pictures, step: int, folder: Path) -> None:
+    for tag, picture in pictures.items():
+        logger.experiment.log_image(
+            logger.run_id, _image(picture), artifact_file=_file_name(tag, step)
+        )
+
+
+@log_pictures.register
+def _(logger: CometLogger, pictures: Pictures, step: int, folder: Path) -> None:
+    for tag, picture in pictures.items():
+        logger.experiment.log_image(_image(picture), name=tag, step=step)
+
+
+def _write_files(pictures: Pictures, step: int, folder: Path) -> None:
+    for tag, picture in pictures.items():
+        path = folder / _file_name(tag, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _image(picture).save(path)
+
+
+def _file_name(tag: str, step: int) -> str:
+    return f"{tag}/step_{step:07d}.png"
+
+
+def _image(picture: Tensor) -> Any:
+    return Image.fromarray(picture.permute(1, 2, 0).numpy())
