@@ -3,6 +3,7 @@
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation, ExplanationCallback
 from firstlight.callbacks.first_layer_maps import FirstLayerMaps
+from firstlight.callbacks.pattern_monitor import PatternMonitor
 from firstlight.callbacks.sensitivity_maps import SensitivityMaps
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "Explanation",
     "ExplanationCallback",
     "FirstLayerMaps",
+    "PatternMonitor",
     "SensitivityMaps",
 ]

@@ -1,0 +1,159 @@
+"""Pattern statistics, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from firstlight.callbacks.examples import Examples, Unpack, pick_at_random, unpack
+from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.pipeline import PatternAttribution, PatternNet, PatternStatistics
+from firstlight.pipeline.patterns import Pattern
+from firstlight.pipeline.pictures import grid
+from firstlight.pipeline.quality import SignalQuality, summary
+from firstlight.pipeline.rendering import Signed, input_picture
+
+_MOST_VALUES = 2**27
+_BATCH = 512
+
+
+class _Picked(NamedTuple):
+    fit: Tensor
+    quality: SignalQuality
+    examples: Examples
+
+
+class PatternMonitor(ExplanationCallback):
+    """Logs what the units of the network detect, as opposed to the weights they do it with.
+
+    Scalars ``3_patterns/rho/<layer>/<estimator>``: the quality of signal estimators (random
+    directions, S_w, S_a, S_a±), the mean over a layer's units, on images that the patterns were
+    not fitted on; ``3_patterns/excluded/<layer>`` counts the units that have none. Pictures: the
+    first layer's patterns below its weights, and PatternNet and PatternAttribution of an image of
+    each class.
+
+    Args:
+        count: how many training images the patterns are fitted on, and on how many others they are
+            judged; at most half of the data each, and no more than memory is sensible for. With few
+            images for a layer's inputs the quality is underestimated.
+        layers: the layers to judge, by their names in ``model.named_modules()``; None for all with
+            at most ``most_inputs`` inputs per unit.
+        most_inputs: see above; the cost grows with its cube.
+        units: how many units of the first layer are shown.
+        most_classes: of how many classes an image is explained.
+        seed: of the choice of images and of the random directions.
+        every_n_epochs, before_training, unpack: as in :class:`ExplanationCallback`.
+        images: as there; the first half of its images is fitted on, the second half judged on.
+
+    Raises:
+        ValueError: an argument is out of range; when the run starts, a layer that is not there.
+
+    Example::
+
+        Trainer(callbacks=[PatternMonitor()])
+    """
+
+    family: ClassVar[str] = "3_patterns"
+
+    def __init__(
+        self,
+        count: int = 4096,
+        layers: Sequence[str] | None = None,
+        most_inputs: int = 1024,
+        units: int = 10,
+        most_classes: int = 10,
+        seed: int = 0,
+        every_n_epochs: int = 1,
+        before_training: bool = True,
+        unpack: Unpack = unpack,
+        images: Callable[[Trainer], Any] | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, before_training, unpack, images)
+        for name in ("count", "most_inputs", "units", "most_classes"):
+            whole_number(name, locals()[name])
+        whole_number("seed", seed, least=0)
+        self.count = count
+        self.layers = None if layers is None else list(layers)
+        self.most_inputs = most_inputs
+        self.units = units
+        self.most_classes = most_classes
+        self.seed = seed
+
+    def check(self, model: LightningModule) -> None:
+        PatternStatistics(model, self.layers)
+
+    def pick(self, trainer: Trainer) -> _Picked:
+        examples = self.examples(trainer, 1, self.most_classes)
+        if self.images is not None:
+            pool = examples.images
+            examples = Examples(pool[: self.most_classes], None)
+        else:
+            pool = pick_at_random(trainer, self.unpack, 2 * self.count, _MOST_VALUES, self.seed)
+        fit, judged = pool.tensor_split(2)
+        return _Picked(fit, SignalQuality(judged, seed=self.seed), examples)
+
+    def explain(self, model: LightningModule, picked: _Picked, when: str) -> Explanation:
+        statistics = PatternStatistics(model)
+        for batch in picked.fit.split(_BATCH):
+            statistics.update(batch)
+        patterns = statistics.compute()
+        found = Explanation()
+        for layer, by_estimator in summary(picked.quality(model, self._judged(patterns))).items():
+            for estimator, (mean, _) in by_estimator.items():
+                found.scalars[f"rho/{layer}/{estimator}"] = mean
+            found.scalars[f"excluded/{layer}"] = float(by_estimator["S_a±"].excluded)
+        name, first = next(iter(patterns.items()))
+        if first.weight[0].ndim == 3 or first.weight[0].numel() == picked.fit[0].numel():
+            found.pictures["first_layer"] = self._units(name, first, picked.fit.shape[1:], when)
+        found.pictures["signal_and_attribution"] = _explained(model, patterns, picked, when)
+        return found
+
+    def _judged(self, patterns: dict[str, Pattern]) -> dict[str, Pattern]:
+        if self.layers is not None:
+            return {name: patterns[name] for name in self.layers}
+        return {n: p for n, p in patterns.items() if p.weight[0].numel() <= self.most_inputs}
+
+    def _units(self, name: str, first: Pattern, shape: Sequence[int], when: str) -> Tensor:
+        """The weights and patterns of the first layer's first units, as images."""
+        rows = {
+            "weights w": first.weight,
+            "pattern a": first.linear,
+            "pattern a+": first.positive,
+            "pattern a-": first.negative,
+        }
+        pictures = [
+            Signed()(t[: self.units].reshape(-1, *(shape if t.ndim == 2 else t.shape[1:]))).cpu()
+            for t in rows.values()
+        ]
+        return grid(
+            rows=pictures,
+            row_labels=list(rows),
+            column_labels=[f"unit {i}" for i in range(len(pictures[0]))],
+            title=f"What units of {name} weigh and what they detect, {when}",
+            caption=f"a+: where the unit is active, a-: where it is not. {Signed().legend}",
+            bars=[Signed().bar] * len(pictures[0]),
+        )
+
+
+def _explained(
+    model: LightningModule, patterns: dict[str, Pattern], picked: _Picked, when: str
+) -> Tensor:
+    images, labels = picked.examples
+    predicted = model(images).argmax(1).tolist()
+    columns = [
+        input_picture(images),
+        *(Signed()(m(model, images)) for m in (PatternNet(patterns), PatternAttribution(patterns))),
+    ]
+    return grid(
+        rows=[[c[i].cpu() for c in columns] for i in range(len(images))],
+        row_labels=[str(c) for c in (predicted if labels is None else labels.tolist())],
+        column_labels=["image", "PatternNet: signal", "PatternAttribution"],
+        notes=[[f"taken for {c}", None, None] for c in predicted],
+        title=f"Signal and attribution of the predicted class, {when}",
+        caption=f"Rows: {'predicted class' if labels is None else 'label'}. {Signed().legend}",
+        bars=[None, Signed().bar, Signed().bar],
+    )

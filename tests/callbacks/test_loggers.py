@@ -1,0 +1,118 @@
+"""Where the pictures go."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import (
+    CometLogger,
+    CSVLogger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
+from PIL import Image
+
+from firstlight.callbacks import SensitivityMaps
+from firstlight.callbacks.loggers import log_pictures
+from firstlight.pipeline import Gradient
+
+PICTURE = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
+
+
+def test_tensorboard_holds_the_very_pixels(tmp_path, board):
+    logger = TensorBoardLogger(tmp_path)
+    log_pictures(logger, {"a/b": PICTURE}, 7, tmp_path)
+    events = board(type("Run", (), {"logger": logger}))
+    (image,) = events.Images("a/b")
+    shown = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
+    assert image.step == 7
+    assert np.array_equal(shown, PICTURE.permute(1, 2, 0).numpy())
+
+
+class Recorder:
+    """Stands for the client of a service: remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def log_image(self, *arguments: Any, **named: Any) -> None:
+        self.calls.append((*arguments, named))
+
+
+@pytest.mark.parametrize("kind", [WandbLogger, MLFlowLogger, CometLogger])
+def test_services_get_the_picture_with_its_name_and_step(kind, tmp_path, monkeypatch):
+    recorder = Recorder()
+    logger = kind.__new__(kind)
+    if kind is WandbLogger:
+        monkeypatch.setattr(kind, "log_image", recorder.log_image)
+    else:
+        monkeypatch.setattr(kind, "experiment", recorder)
+        monkeypatch.setattr(kind, "run_id", "run", raising=False)
+    log_pictures(logger, {"a/b": PICTURE}, 7, tmp_path)
+    ((*arguments, named),) = recorder.calls
+    said = str(arguments) + str(named)
+    assert "a/b" in said
+    assert "7" in said
+    images = [v for a in [*arguments, *named.values()] for v in (a if isinstance(a, list) else [a])]
+    (image,) = [v for v in images if isinstance(v, Image.Image)]
+    assert np.array_equal(np.asarray(image), PICTURE.permute(1, 2, 0).numpy())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("logger", [False, "csv"])
+def test_without_a_place_for_pictures_they_are_files_beside_the_run(
+    fit, stranger, data, tmp_path, logger
+):
+    callback = SensitivityMaps(methods=[Gradient()])
+    trainer = fit(
+        stranger,
+        data,
+        callbacks=[callback],
+        logger=CSVLogger(tmp_path) if logger == "csv" else False,
+    )
+    folder = Path(trainer.log_dir or tmp_path) / "explanations" / "2_sensitivity" / "maps"
+    assert [p.name for p in sorted(folder.iterdir())] == [
+        "step_0000000.png",
+        "step_0000005.png",
+        "step_0000011.png",
+    ]
+    assert Image.open(folder / "step_0000005.png").size[0] > 100
+    if logger == "csv":
+        assert "2_sensitivity/tv/Gradient" in Path(trainer.log_dir, "metrics.csv").read_text()
+
+
+def test_a_logger_that_fails_does_not_keep_the_others_from_their_pictures(
+    fit, stranger, data, tmp_path, board
+):
+    class Broken(CSVLogger):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            if any(name.startswith("2_") for name in metrics):
+                raise OSError("No space left on device")
+
+    board_logger = TensorBoardLogger(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = fit(
+            stranger,
+            data,
+            callbacks=[SensitivityMaps(methods=[Gradient()])],
+            logger=[Broken(tmp_path), board_logger],
+            max_epochs=1,
+        )
+    assert any("Broken did not take" in str(w.message) for w in caught)
+    assert any("No space left" in str(w.message) for w in caught)
+    events = board(type("Run", (), {"logger": board_logger}))
+    assert [i.step for i in events.Images("2_sensitivity/maps")] == [0, 5]
+    assert trainer.current_epoch == 1
+
+
+def test_a_fast_dev_run_leaves_nothing_behind(fit, stranger, data, tmp_path):
+    fit(stranger, data, callbacks=[SensitivityMaps(methods=[Gradient()])], fast_dev_run=True)
+    assert not list(tmp_path.rglob("*.png"))
