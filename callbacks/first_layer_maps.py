@@ -98,7 +98,7 @@ class FirstLayerMaps(ExplanationCallback):
             title=f"First-layer gradient maps, {when}",
             caption=f"Other class: {self.other} (for {self.other} itself: {self.other + 1}). Each "
             "map on its own scale. A map is a weighted sum of images, so up to its sign it "
-            "resembles their mean even before training; the last column shows what there is beyond.",
+            "resembles their mean even before training; the last column shows what is beyond.",
             bars=bars,
         )
         return Explanation(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
@@ -129,14 +128,21 @@ class PatternMonitor(ExplanationCallback):
             Signed()(t[: self.units].reshape(-1, *(shape if t.ndim == 2 else t.shape[1:]))).cpu()
             for t in rows.values()
         ]
+        shown = len(pictures[0])
+        on, off = (c[:shown] for c in (first.positive_count, first.count - first.positive_count))
         return grid(
             rows=pictures,
             row_labels=list(rows),
-            column_labels=[f"unit {i}" for i in range(len(pictures[0]))],
+            column_labels=[f"unit {i}" for i in range(shown)],
             title=f"What units of {name} weigh and what they detect, {when}",
             caption=f"a+: where the unit is active, a-: where it is not. {Signed().legend}",
-            bars=[Signed().bar] * len(pictures[0]),
+            notes=[[None] * shown, [None] * shown, _never(on), _never(off)],
+            bars=[Signed().bar] * shown,
         )
+
+
+def _never(samples: Tensor) -> list[str | None]:
+    return ["never so" if n == 0 else None for n in samples.tolist()]
 
 
 def _explained(
@@ -144,16 +150,21 @@ def _explained(
 ) -> Tensor:
     images, labels = picked.examples
     predicted = model(images).argmax(1).tolist()
-    columns = [
-        input_picture(images),
-        *(Signed()(m(model, images)) for m in (PatternNet(patterns), PatternAttribution(patterns))),
-    ]
+    maps = {
+        f"{name} {estimator}": Signed()(method(patterns, kind)(model, images))
+        for name, method in (
+            ("PatternNet", PatternNet),
+            ("Pattern- Attribution", PatternAttribution),
+        )
+        for estimator, kind in (("S_a", "linear"), ("S_a+-", "positive"))
+    }
+    columns = [input_picture(images), *maps.values()]
     return grid(
         rows=[[c[i].cpu() for c in columns] for i in range(len(images))],
         row_labels=[str(c) for c in (predicted if labels is None else labels.tolist())],
-        column_labels=["image", "PatternNet: signal", "PatternAttribution"],
-        notes=[[f"taken for {c}", None, None] for c in predicted],
+        column_labels=["image", *maps],
+        notes=[[f"taken for {c}", *(None for _ in maps)] for c in predicted],
         title=f"Signal and attribution of the predicted class, {when}",
         caption=f"Rows: {'predicted class' if labels is None else 'label'}. {Signed().legend}",
-        bars=[None, Signed().bar, Signed().bar],
+        bars=[None, *(Signed().bar for _ in maps)],
     )

@@ -12,12 +12,12 @@ from firstlight.pipeline.method import Method, gradient_of
 from firstlight.pipeline.scores import Score
 
 _VALUES_PER_PASS = 2**20
-"""How many values the images of one forward pass may hold: memory stays bounded, and small images share a pass."""
+"""How many values the images of one forward pass may hold, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
 class Gradient(Method):
-    """M_c(x) = dS_c/dx, the saliency of Simonyan et al. 2014 (arXiv:1312.6034) with its sign kept."""
+    """M_c(x) = dS_c/dx: the saliency of Simonyan et al. 2014 (arXiv:1312.6034), with its sign."""
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
         return gradient_of(score, model, images)
@@ -25,17 +25,18 @@ class Gradient(Method):
 
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    r"""The gradient, integrated on the way from a baseline to the image (Sundararajan et al. 2017, arXiv:1703.01365, eq. 1).
+    r"""The gradient, integrated on the way from a baseline to the image.
 
-    .. math:: (x - x_0) \odot \frac1m \sum_{k=1}^m \frac{dS}{dx}\left(x_0 + \frac{k - 1/2}{m} (x - x_0)\right)
+    .. math:: (x - x_0) \odot \frac1m \sum_{k=1}^m \nabla S(x_0 + \tfrac{k - 1/2}{m} (x - x_0))
 
-    Midpoints, since a sum over end points is biased by the ends. The map sums to S(x) - S(x0), but for an error that
+    It is the integral of Sundararajan et al. 2017 (arXiv:1703.01365, eq. 1), over midpoints, since
+    a sum over end points is biased by the ends. The map sums to S(x) - S(x0), but for an error that
     vanishes with the number of steps.
 
     Args:
         steps: m, the number of midpoints.
-        baseline: x0, where nothing is to be seen: a number, a tensor that broadcasts to the images, or a function of
-            the images (N, C, H, W).
+        baseline: x0, where nothing is to be seen: a number, a tensor that broadcasts to the images,
+            or a function of the images (N, C, H, W).
 
     Raises:
         TypeError, ValueError: an argument is not as described; the message names it.
@@ -49,28 +50,27 @@ class IntegratedGradients(Method):
             raise ValueError(f"steps={self.steps!r}: must be a whole number of at least 1")
         if not isinstance(self.baseline, (int, float, Tensor)) and not callable(self.baseline):
             raise TypeError(
-                f"baseline={self.baseline!r}: must be a number, a tensor or a function of the images"
+                f"baseline={self.baseline!r}: must be a number, a tensor, or a function of images"
             )
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
         baseline = self._baseline(images)
         path = images - baseline
-        gradients = torch.zeros_like(images)
-        # Every (midpoint, image) is a row of its own, so that a pass is full whatever the number of images is.
-        rows = torch.arange(self.steps * len(images), device=images.device)
-        for chunk in rows.split(max(1, _VALUES_PER_PASS // images[0].numel())):
-            n, k = chunk % len(images), chunk // len(images)
-            share = ((k + 0.5) / self.steps).to(images.dtype)[:, None, None, None]
-            gradient = gradient_of(score.select(n), model, baseline[n] + share * path[n])
-            gradients.index_add_(0, n, gradient)
-        return path * gradients / self.steps
+        midpoints = (torch.arange(self.steps).to(images) + 0.5) / self.steps
+        total = torch.zeros_like(images)
+        rows = max(1, _VALUES_PER_PASS // images[0].numel())
+        for n in torch.arange(len(images), device=images.device).split(rows):
+            for t in midpoints.split(max(1, rows // len(n))):
+                x = baseline[n] + t[:, None, None, None, None] * path[n]
+                gradient = gradient_of(score.select(n.repeat(len(t))), model, x.flatten(0, 1))
+                total[n] += gradient.unflatten(0, x.shape[:2]).sum(0)
+        return path * total / self.steps
 
     def _baseline(self, images: Tensor) -> Tensor:
         baseline = self.baseline(images) if callable(self.baseline) else self.baseline
+        baseline = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).detach()
         try:
-            return torch.as_tensor(baseline).detach().to(images).expand_as(images)
+            return baseline.expand_as(images)
         except RuntimeError as error:
-            shape = tuple(torch.as_tensor(baseline).shape)
-            raise ValueError(
-                f"baseline: {shape} does not broadcast to the images, {tuple(images.shape)}"
-            ) from error
+            shapes = f"{tuple(baseline.shape)} does not broadcast to {tuple(images.shape)}"
+            raise ValueError(f"baseline: {shapes}, the shape of the images") from error
