@@ -1,16 +1,22 @@
 """When to explain, which images, and where the pictures go."""
 
+from firstlight.callbacks.activation_maps import ActivationMaps
+from firstlight.callbacks.class_images import ClassImages
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation, ExplanationCallback
 from firstlight.callbacks.first_layer_maps import FirstLayerMaps
+from firstlight.callbacks.maximally_activating_patches import MaximallyActivatingPatches
 from firstlight.callbacks.pattern_monitor import PatternMonitor
 from firstlight.callbacks.sensitivity_maps import SensitivityMaps
 
 __all__ = [
+    "ActivationMaps",
+    "ClassImages",
     "Examples",
     "Explanation",
     "ExplanationCallback",
     "FirstLayerMaps",
+    "MaximallyActivatingPatches",
     "PatternMonitor",
     "SensitivityMaps",
 ]

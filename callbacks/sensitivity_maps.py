@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
 from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
 from firstlight.pipeline import Gradient, SmoothGrad
+from firstlight.pipeline.degradation import ImageDegradation, degradation_area
 from firstlight.pipeline.map_quality import gini, total_variation
 from firstlight.pipeline.method import Method
 from firstlight.pipeline.pictures import grid
+from firstlight.pipeline.randomisation import cascading_randomisation
 from firstlight.pipeline.rendering import Absolute, Rendering, Signed, input_picture
 from firstlight.pipeline.scores import logits_of
+from firstlight.pipeline.stability import map_changes
+
+Number = Literal["tv", "gini", "degradation", "insertion", "change", "randomisation"]
+"""A number for maps, see :class:`SensitivityMaps`."""
 
 
 class SensitivityMaps(ExplanationCallback):
     """Logs the maps of any methods for a few images of every class.
 
     The picture ``2_sensitivity/maps`` has a row for each image: the image, what the network takes
-    it for, and a map for each method. Scalars for each method, averaged over the images: roughness
-    ``tv`` and sparsity ``gini``.
+    it for, and a map for each method. Scalars ``2_sensitivity/<number>/<method>`` are averages over
+    the images.
 
     Args:
         methods: the methods to compare; None for the gradient and SmoothGrad.
@@ -37,6 +44,12 @@ class SensitivityMaps(ExplanationCallback):
             ``2_sensitivity/noise_levels``, as in Fig. 3 of the paper; None for no such picture.
         sample_sizes: numbers of samples of SmoothGrad for ``2_sensitivity/sample_sizes``, as in
             Fig. 4.
+        numbers: which numbers are computed of each method's maps: roughness ``"tv"`` and sparsity
+            ``"gini"`` cost nothing; ``"degradation"`` and ``"insertion"``, the areas under the
+            class probability as patches go or come in the order of the map (with ``"random"`` as
+            another method), cost a forward pass per patch; ``"change"``, how much the map changes
+            when the image hardly does, another map; ``"randomisation"``, the rank correlation with
+            the maps of the network whose layers are random, a map per layer.
         every_n_epochs, before_training, unpack, images: as in :class:`ExplanationCallback`.
 
     Raises:
@@ -58,6 +71,7 @@ class SensitivityMaps(ExplanationCallback):
         rendering: Rendering | None = None,
         noise_levels: Sequence[float] | None = None,
         sample_sizes: Sequence[int] | None = None,
+        numbers: Sequence[Number] = ("tv", "gini", "degradation", "change"),
         every_n_epochs: int = 1,
         before_training: bool = True,
         unpack: Unpack = unpack,
@@ -68,6 +82,9 @@ class SensitivityMaps(ExplanationCallback):
         whole_number("most_classes", most_classes)
         if target not in ("predicted", "label"):
             raise ValueError(f"target={target!r}: must be 'predicted' or 'label'")
+        unknown = [number for number in numbers if number not in get_args(Number)]
+        if unknown:
+            raise ValueError(f"numbers={unknown}: must be some of {', '.join(get_args(Number))}")
         methods = [Gradient(), SmoothGrad()] if methods is None else list(methods)
         if not methods or not all(isinstance(method, Method) for method in methods):
             raise TypeError(f"methods={methods!r}: must be explanation methods such as Gradient()")
@@ -76,6 +93,7 @@ class SensitivityMaps(ExplanationCallback):
         self.images_per_class = images_per_class
         self.most_classes = most_classes
         self.rendering = rendering
+        self.numbers = list(numbers)
         smooth = next((m for m in methods if isinstance(m, SmoothGrad)), SmoothGrad())
         self.sweeps = {
             "noise_levels": {
@@ -89,34 +107,60 @@ class SensitivityMaps(ExplanationCallback):
 
     def explain(self, model: LightningModule, picked: Examples, when: str) -> Explanation:
         images, labels = picked
+        if labels is None and self.target == "label":
+            raise ValueError("target='label': the batches hold no labels")
         probabilities = logits_of(model, images).softmax(dim=1)
-        predicted = probabilities.argmax(dim=1)
+        shares, predicted = probabilities.max(dim=1)
         target = predicted if labels is None or self.target == "predicted" else labels
-        names = [str(int(c)) for c in (predicted if labels is None else labels)]
-        notes = [
-            f"{c}: {p:.0%}"
-            for c, p in zip(predicted.tolist(), probabilities.amax(1).tolist(), strict=True)
-        ]
-        maps = {name: method(model, images, target) for name, method in self.methods.items()}
         draw = _Drawing(
             images,
-            names,
-            notes,
-            self.rendering or (Signed() if images.shape[1] == 1 else Absolute()),
+            names=[str(int(c)) for c in (predicted if labels is None else labels)],
+            notes=[
+                f"{c}: {p:.0%}" for c, p in zip(predicted.tolist(), shares.tolist(), strict=True)
+            ],
+            rendering=self.rendering or (Signed() if images.shape[1] == 1 else Absolute()),
         )
-        of_what = (
-            f"of the {'predicted' if self.target == 'predicted' else 'labelled'} class, {when}"
-        )
+        of_what = f"of the {self.target.replace('label', 'labelled')} class, {when}"
+        maps = {name: method(model, images, target) for name, method in self.methods.items()}
         found = Explanation(pictures={"maps": draw(maps, f"Sensitivity of the score {of_what}")})
         for sweep, methods in self.sweeps.items():
             if methods:
                 swept = {name: method(model, images, target) for name, method in methods.items()}
                 title = f"SmoothGrad by {sweep.replace('_', ' ').removesuffix('s')} {of_what}"
                 found.pictures[sweep] = draw(swept, title)
-        for name, m in maps.items():
-            found.scalars[f"tv/{name}"] = float(total_variation(m).nanmean())
-            found.scalars[f"gini/{name}"] = float(gini(m).nanmean())
+        for number in self.numbers:
+            for name, m in maps.items():
+                value = _number(number, self.methods[name], m, model, images, target)
+                found.scalars[f"{number}/{name}"] = float(value.nanmean())
+        if "degradation" in self.numbers:
+            at_random = ImageDegradation().random_removal(model, images)
+            found.scalars["degradation/random"] = float(degradation_area(at_random).nanmean())
         return found
+
+
+def _number(
+    number: Number,
+    method: Method,
+    maps: Tensor,
+    model: LightningModule,
+    images: Tensor,
+    target: Tensor,
+) -> Tensor:
+    """One number per image, or several."""
+    match number:
+        case "tv":
+            return total_variation(maps)
+        case "gini":
+            return gini(maps)
+        case "degradation":
+            return degradation_area(ImageDegradation().removal(model, images, maps))
+        case "insertion":
+            return degradation_area(ImageDegradation().insertion(model, images, maps))
+        case "change":
+            return map_changes(method, model, images, target, draws=1)
+        case "randomisation":
+            correlations = cascading_randomisation(method, model, images, target)
+            return torch.stack(list(correlations.values()))
 
 
 class _Drawing:
