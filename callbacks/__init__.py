@@ -5,6 +5,7 @@ from firstlight.callbacks.class_images import ClassImages
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation, ExplanationCallback
 from firstlight.callbacks.first_layer_maps import FirstLayerMaps
+from firstlight.callbacks.map_writer import MapWriter, WrittenMaps, load_maps
 from firstlight.callbacks.maximally_activating_patches import MaximallyActivatingPatches
 from firstlight.callbacks.pattern_monitor import PatternMonitor
 from firstlight.callbacks.sensitivity_maps import SensitivityMaps
@@ -16,7 +17,10 @@ __all__ = [
     "Explanation",
     "ExplanationCallback",
     "FirstLayerMaps",
+    "MapWriter",
     "MaximallyActivatingPatches",
     "PatternMonitor",
     "SensitivityMaps",
+    "WrittenMaps",
+    "load_maps",
 ]

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
 from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
-from firstlight.pipeline.class_images import Fooling, GradientAscent
+from firstlight.pipeline.class_images import L2, Blur, Clip, Fooling, GradientAscent, Jitter
 from firstlight.pipeline.pictures import grid
 from firstlight.pipeline.rendering import Signed, input_picture
 from firstlight.pipeline.scores import logits_of
@@ -25,7 +26,8 @@ class ClassImages(ExplanationCallback):
     changes that fool.
 
     Args:
-        ascent: how images are found; None for :class:`GradientAscent` with its defaults.
+        ascent: how images are found; None for a gradient ascent that is held back by L2, jitter and
+            blur, and clipped to the range of the real images.
         fooling: how images are changed; None for :class:`Fooling` with its defaults.
         most_classes: how many classes are shown.
         every_n_epochs, before_training, unpack, images: as in :class:`ExplanationCallback`.
@@ -48,7 +50,7 @@ class ClassImages(ExplanationCallback):
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
         whole_number("most_classes", most_classes)
-        self.ascent = GradientAscent() if ascent is None else ascent
+        self.ascent = ascent
         self.fooling = Fooling() if fooling is None else fooling
         self.most_classes = most_classes
 
@@ -59,7 +61,8 @@ class ClassImages(ExplanationCallback):
         images, labels = picked
         logits = logits_of(model, images).detach()
         classes = logits.argmax(1) if labels is None else labels.long()
-        found = self.ascent(model, torch.zeros_like(images), classes)
+        ascent = self.ascent or _ascent(images)
+        found = ascent(model, torch.zeros_like(images), classes)
         wanted = (classes + 1) % logits.shape[1]
         fooled = self.fooling(model, images, wanted)
         real = logits.gather(1, classes[:, None]).squeeze(1)
@@ -96,3 +99,8 @@ class ClassImages(ExplanationCallback):
                 "fooling_length": float(fooled.norms.mean()),
             },
         )
+
+
+def _ascent(images: Tensor) -> GradientAscent:
+    clip = Clip(float(images.min()), float(images.max()))
+    return GradientAscent(regularisers=(L2(), Jitter(1), Blur(), clip))

@@ -88,7 +88,9 @@ class MaximallyActivatingPatches(ExplanationCallback):
         )
 
     def _layer(self, model: LightningModule, images: Tensor, layer: str, when: str) -> Tensor:
-        metric = inside.MaximallyActivatingPatches(model, layer, self.k).to(images.device)
+        # On rank 0 alone, so nothing may wait for the other processes.
+        metric = inside.MaximallyActivatingPatches(model, layer, self.k, sync_on_compute=False)
+        metric.to(images.device)
         for batch in images.split(_BATCH):
             metric.update(batch)
         patches = metric.compute()

@@ -96,7 +96,8 @@ class PatternMonitor(ExplanationCallback):
         return _Picked(fit, SignalQuality(judged, seed=self.seed), examples)
 
     def explain(self, model: LightningModule, picked: _Picked, when: str) -> Explanation:
-        statistics = PatternStatistics(model)
+        # On rank 0 alone, so nothing may wait for the other processes.
+        statistics = PatternStatistics(model, sync_on_compute=False)
         for batch in picked.fit.split(_BATCH):
             statistics.update(batch)
         patterns = statistics.compute()

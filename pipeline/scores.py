@@ -145,7 +145,8 @@ def class_tensor(name: str, classes: int | Tensor, images: Tensor, num_classes: 
     if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
         found = sorted(set(classes.tolist()))
         raise ValueError(f"{name}: classes must lie in 0..{num_classes - 1}, got {found}")
-    return classes.to(images.device, torch.int64)
+    # A copy, since classes found under inference_mode could not be used in a backward pass.
+    return classes.to(images.device, torch.int64, copy=True)
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:

@@ -170,7 +170,8 @@ def test_a_loader_without_automatic_batching_and_one_with_its_own_collating(stra
     dataset = WithTargets([0, 1, 0, 1])
 
     def collate(items: Any) -> Any:
-        return {"image": torch.stack([i for i, _ in items]), "y": torch.tensor([y for _, y in items])}
+        images, labels = zip(*items, strict=True)
+        return {"image": torch.stack(images), "y": torch.tensor(labels)}
 
     stranger.training_step = lambda batch, batch_idx: stranger.head.weight.sum()
     for loader in (

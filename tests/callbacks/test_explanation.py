@@ -104,7 +104,8 @@ def test_what_fails_is_one_warning_with_the_reason_and_the_run_goes_on(fit, stra
         trainer = fit(stranger, data, callbacks=[diary], max_epochs=3)
     told = [str(w.message) for w in caught if "Diary" in str(w.message)]
     assert len(told) == 1
-    assert "Diary could not explain the model (before training): ArithmeticError: no light" in told[0]
+    assert "Diary could not explain the model (before training)" in told[0]
+    assert "ArithmeticError: no light" in told[0]
     assert trainer.current_epoch == 3
     assert len(diary.entries) == 4
 

@@ -144,7 +144,7 @@ def test_somebody_elses_command_line_with_the_callbacks_in_its_yaml_only(tmp_pat
     own = tmp_path / "callbacks"
     own.mkdir()
     (own / "__init__.py").touch()
-    (own / "own.py").write_text("from lightning.pytorch import Callback\nclass Mine(Callback): ...\n")
+    (own / "own.py").write_text("import lightning.pytorch as pl\nclass Mine(pl.Callback): ...\n")
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "theirs.yaml").write_text(YAML)
     ran = subprocess.run(

@@ -1,0 +1,160 @@
+"""Maps of a whole data set, streamed to disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor, nn
+
+from firstlight.callbacks.examples import Examples, Unpack, unpack
+from firstlight.callbacks.explanation import whole_number
+from firstlight.pipeline import SmoothGrad
+from firstlight.pipeline.method import Method
+from firstlight.pipeline.scores import logits_of
+
+
+class WrittenMaps(NamedTuple):
+    """What :class:`MapWriter` wrote, in the order of the data set.
+
+    Attributes:
+        indices: (N,), the places of the images in the data set.
+        predicted: (N,), the classes whose scores are explained.
+        maps: (N, C, H, W).
+    """
+
+    indices: Tensor
+    predicted: Tensor
+    maps: Tensor
+
+
+class MapWriter(BasePredictionWriter):
+    """Writes a map of every image that ``trainer.predict`` sees, in shards that it resumes from.
+
+    Each process writes its own images, so it works with any strategy that gives every process the
+    whole model, and memory holds one shard. A shard is there completely or not at all; a run that
+    is started again with the same settings and as many processes goes on where the last one ended.
+    :func:`load_maps` reads the folder.
+
+    Args:
+        folder: where the shards go.
+        method: what is computed, of the predicted class; None for :class:`SmoothGrad`.
+        batches_per_shard: how many batches make up a shard.
+        dtype: of the maps on disk, ``"float16"`` or ``"float32"``.
+        unpack: from a batch to ``(images, labels)``.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; when the run starts, the folder
+            holds maps of other settings.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        method: Method | None = None,
+        batches_per_shard: int = 16,
+        dtype: Literal["float16", "float32"] = "float32",
+        unpack: Unpack = unpack,
+    ) -> None:
+        super().__init__("batch")
+        whole_number("batches_per_shard", batches_per_shard)
+        if method is not None and not isinstance(method, Method):
+            raise TypeError(f"method={method!r}: must be an explanation method such as Gradient()")
+        if dtype not in ("float16", "float32"):
+            raise ValueError(f"dtype={dtype!r}: must be 'float16' or 'float32'")
+        self.folder = Path(folder)
+        self.method = SmoothGrad() if method is None else method
+        self.batches_per_shard = batches_per_shard
+        self.dtype = dtype
+        self.unpack = unpack
+        self._shard: list[WrittenMaps] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shard = []
+        loader: Any = trainer.predict_dataloaders
+        settings = {
+            "method": repr(self.method),
+            "batches_per_shard": self.batches_per_shard,
+            "batch_size": getattr(loader, "batch_size", None),
+            "dtype": self.dtype,
+            "weights": _fingerprint(pl_module),
+            "processes": trainer.world_size,
+        }
+        manifest = self.folder / "manifest.json"
+        if manifest.exists() and json.loads(manifest.read_text()) != settings:
+            raise ValueError(
+                f"folder={str(self.folder)!r}: holds maps of other settings, see its "
+                "manifest.json; name another folder or remove this one"
+            )
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            manifest.write_text(json.dumps(settings, indent=1))
+        trainer.strategy.barrier()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        if not batch_indices:
+            raise ValueError("predict: the loader does not tell which images are in a batch")
+        path = self._path(trainer, dataloader_idx, batch_idx)
+        if path.exists():
+            return
+        images, _ = Examples(*self.unpack(batch))
+        predicted = logits_of(pl_module, images).argmax(1)
+        maps = self.method(pl_module, images, predicted).to("cpu", getattr(torch, self.dtype))
+        self._shard.append(WrittenMaps(torch.as_tensor(batch_indices), predicted.cpu(), maps))
+        last = batch_idx + 1 == trainer.num_predict_batches[dataloader_idx]
+        if last or (batch_idx + 1) % self.batches_per_shard == 0:
+            _write_whole(path, _joined(self._shard))
+            self._shard = []
+
+    def _path(self, trainer: Trainer, dataloader_idx: int, batch_idx: int) -> Path:
+        number = batch_idx // self.batches_per_shard
+        return self.folder / f"maps-{dataloader_idx}-{trainer.global_rank:05d}-{number:07d}.pt"
+
+
+def load_maps(folder: str | Path, dataloader_idx: int = 0) -> WrittenMaps:
+    """Everything that is in the folder of a :class:`MapWriter`, also of one still at work.
+
+    Raises:
+        FileNotFoundError: there is no shard.
+    """
+    paths = sorted(Path(folder).glob(f"maps-{dataloader_idx}-*.pt"))
+    if not paths:
+        raise FileNotFoundError(f"folder={str(folder)!r}: holds no maps")
+    written = _joined([WrittenMaps(**torch.load(path, weights_only=True)) for path in paths])
+    order = written.indices.argsort()
+    return WrittenMaps(*(part[order] for part in written))
+
+
+def _joined(parts: Sequence[WrittenMaps]) -> WrittenMaps:
+    return WrittenMaps(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _write_whole(path: Path, shard: WrittenMaps) -> None:
+    """Write beside the place and move into it, so that no half shard is ever seen there."""
+    beside = path.with_suffix(".part")
+    torch.save(shard._asdict(), beside)
+    os.replace(beside, path)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""Maps of a whole data set, streamed to disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from firstlight.callbacks import MapWriter, load_maps
+from firstlight.pipeline import Gradient, SmoothGrad
+
+
+def predict(trainer_in: Any, stranger: Any, data: Any, *callbacks: Callback) -> None:
+    stranger.predict_step = lambda batch: stranger(batch[0])
+    trainer = trainer_in(callbacks=list(callbacks), logger=False)
+    trainer.predict(stranger, DataLoader(data, 5), return_predictions=False)
+
+
+def test_every_image_has_its_map_in_the_order_of_the_data(trainer_in, stranger, data, tmp_path):
+    folder = tmp_path / "maps"
+    predict(trainer_in, stranger, data, MapWriter(folder, Gradient(), batches_per_shard=4))
+    written = load_maps(folder)
+    images = data.tensors[0]
+    assert written.indices.tolist() == list(range(48))
+    assert torch.equal(written.predicted, stranger.eval()(images).argmax(1))
+    torch.testing.assert_close(written.maps, Gradient()(stranger, images))
+    assert len(list(folder.glob("*.pt"))) == 3
+    assert not list(folder.glob("*.part"))
+
+
+class Counting(Gradient):
+    """A gradient that counts the images it is asked for, and stops at one of them."""
+
+    asked = 0
+    stop_at = 10**9
+
+    def maps(self, model: Any, images: Tensor, score: Any) -> Tensor:
+        if Counting.asked + len(images) > Counting.stop_at:
+            raise KeyboardInterrupt
+        Counting.asked += len(images)
+        return super().maps(model, images, score)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_ended(trainer_in, stranger, data, tmp_path):
+    Counting.asked, Counting.stop_at = 0, 27
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", Counting(), 2))
+    assert len(load_maps(tmp_path / "maps").indices) == 20
+    Counting.asked, Counting.stop_at = 0, 10**9
+    predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", Counting(), 2))
+    assert Counting.asked == 28
+    written = load_maps(tmp_path / "maps")
+    assert written.indices.tolist() == list(range(48))
+    torch.testing.assert_close(written.maps, Gradient()(stranger, data.tensors[0]))
+
+
+def test_maps_of_other_settings_are_not_mixed(trainer_in, stranger, data, tmp_path):
+    predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", Gradient()))
+    with pytest.raises(ValueError, match="holds maps of other settings"):
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", SmoothGrad(samples=2)))
+    with torch.no_grad():
+        stranger.head.bias += 1
+    with pytest.raises(ValueError, match="holds maps of other settings"):
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", Gradient()))
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no maps"):
+        load_maps(tmp_path)
+
+
+TWO_PROCESSES = """
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from firstlight.callbacks import MapWriter
+from firstlight.pipeline import Gradient
+
+
+class Theirs(LightningModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, images):
+        return self.net(images)
+
+    def predict_step(self, batch):
+        return self(batch[0])
+
+
+if __name__ == "__main__":
+    images = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    trainer = Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", logger=False,
+        enable_progress_bar=False, callbacks=[MapWriter("maps", Gradient(), 2)],
+    )
+    trainer.predict(Theirs(), DataLoader(TensorDataset(images), 4), return_predictions=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_data_set(tmp_path):
+    (tmp_path / "program.py").write_text(TWO_PROCESSES)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    ran = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    written = load_maps(tmp_path / "maps")
+    assert written.indices.tolist() == list(range(23))
+    ranks = {path.name.split("-")[2] for path in Path(tmp_path, "maps").glob("*.pt")}
+    assert ranks == {"00000", "00001"}
