@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, get_args
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
@@ -24,6 +23,9 @@ from firstlight.pipeline.stability import map_changes
 
 Number = Literal["tv", "gini", "degradation", "insertion", "change", "randomisation"]
 """A number for maps, see :class:`SensitivityMaps`."""
+
+
+_DEGRADATION = ImageDegradation(steps=12)
 
 
 class SensitivityMaps(ExplanationCallback):
@@ -47,9 +49,9 @@ class SensitivityMaps(ExplanationCallback):
         numbers: which numbers are computed of each method's maps: roughness ``"tv"`` and sparsity
             ``"gini"`` cost nothing; ``"degradation"`` and ``"insertion"``, the areas under the
             class probability as patches go or come in the order of the map (with ``"random"`` as
-            another method), cost a forward pass per patch; ``"change"``, how much the map changes
-            when the image hardly does, another map; ``"randomisation"``, the rank correlation with
-            the maps of the network whose layers are random, a map per layer.
+            another method), cost twelve forward passes; ``"change"``, how much the map changes
+            when the image hardly does, two maps; ``"randomisation"``, the rank correlation with the
+            maps of the same network with random layers, a map per layer.
         every_n_epochs, before_training, unpack, images: as in :class:`ExplanationCallback`.
 
     Raises:
@@ -133,7 +135,7 @@ class SensitivityMaps(ExplanationCallback):
                 value = _number(number, self.methods[name], m, model, images, target)
                 found.scalars[f"{number}/{name}"] = float(value.nanmean())
         if "degradation" in self.numbers:
-            at_random = ImageDegradation().random_removal(model, images)
+            at_random = _DEGRADATION.random_removal(model, images)
             found.scalars["degradation/random"] = float(degradation_area(at_random).nanmean())
         return found
 
@@ -146,21 +148,21 @@ def _number(
     images: Tensor,
     target: Tensor,
 ) -> Tensor:
-    """One number per image, or several."""
+    """One number per image."""
     match number:
         case "tv":
             return total_variation(maps)
         case "gini":
             return gini(maps)
         case "degradation":
-            return degradation_area(ImageDegradation().removal(model, images, maps))
+            return degradation_area(_DEGRADATION.removal(model, images, maps))
         case "insertion":
-            return degradation_area(ImageDegradation().insertion(model, images, maps))
+            return degradation_area(_DEGRADATION.insertion(model, images, maps))
         case "change":
             return map_changes(method, model, images, target, draws=1)
         case "randomisation":
             correlations = cascading_randomisation(method, model, images, target)
-            return torch.stack(list(correlations.values()))
+            return list(correlations.values())[-1]
 
 
 class _Drawing:
