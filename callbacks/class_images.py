@@ -59,7 +59,7 @@ class ClassImages(ExplanationCallback):
 
     def explain(self, model: LightningModule, picked: Examples, when: str) -> Explanation:
         images, labels = picked
-        logits = logits_of(model, images).detach()
+        logits = logits_of(model, images.clone()).detach()
         classes = logits.argmax(1) if labels is None else labels.long()
         ascent = self.ascent or _ascent(images)
         found = ascent(model, torch.zeros_like(images), classes)

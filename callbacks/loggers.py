@@ -28,7 +28,7 @@ def log(trainer: Trainer, pictures: Pictures, scalars: Mapping[str, float], step
     """Send everything to every logger of the trainer; one that fails does not stop the others."""
     if any(isinstance(logger, DummyLogger) for logger in trainer.loggers):
         return  # fast_dev_run leaves nothing behind
-    folder = Path(trainer.log_dir or trainer.default_root_dir) / "explanations"
+    folder = _run_folder(trainer) / "explanations"
     if not trainer.loggers:
         _write_files(pictures, step, folder)
     for logger in trainer.loggers:
@@ -81,6 +81,14 @@ def _(logger: MLFlowLogger, pictures: Pictures, step: int, folder: Path) -> None
 def _(logger: CometLogger, pictures: Pictures, step: int, folder: Path) -> None:
     for tag, picture in pictures.items():
         logger.experiment.log_image(_image(picture), name=tag, step=step)
+
+
+def _run_folder(trainer: Trainer) -> Path:
+    """The folder of the first logger; ``trainer.log_dir`` would wait for all processes."""
+    for logger in trainer.loggers[:1]:
+        if folder := logger.log_dir or logger.save_dir:
+            return Path(folder)
+    return Path(trainer.default_root_dir)
 
 
 def _write_files(pictures: Pictures, step: int, folder: Path) -> None:

@@ -115,7 +115,7 @@ class MapWriter(BasePredictionWriter):
         if path.exists():
             return
         images, _ = Examples(*self.unpack(batch))
-        predicted = logits_of(pl_module, images).argmax(1)
+        predicted = logits_of(pl_module, images.clone()).argmax(1)
         maps = self.method(pl_module, images, predicted).to("cpu", getattr(torch, self.dtype))
         self._shard.append(WrittenMaps(torch.as_tensor(batch_indices), predicted.cpu(), maps))
         last = batch_idx + 1 == trainer.num_predict_batches[dataloader_idx]

@@ -19,7 +19,7 @@ from firstlight.pipeline.pictures import grid
 from firstlight.pipeline.rendering import Signed, input_picture
 
 _MOST_VALUES = 2**26
-_BATCH = 256
+_VALUES_PER_PASS = 2**20
 
 
 class MaximallyActivatingPatches(ExplanationCallback):
@@ -91,7 +91,7 @@ class MaximallyActivatingPatches(ExplanationCallback):
         # On rank 0 alone, so nothing may wait for the other processes.
         metric = inside.MaximallyActivatingPatches(model, layer, self.k, sync_on_compute=False)
         metric.to(images.device)
-        for batch in images.split(_BATCH):
+        for batch in images.split(max(1, _VALUES_PER_PASS // images[0].numel())):
             metric.update(batch)
         patches = metric.compute()
         rows = []

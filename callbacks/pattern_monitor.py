@@ -17,11 +17,11 @@ from firstlight.pipeline.quality import SignalQuality, summary
 from firstlight.pipeline.rendering import Signed, input_picture
 
 _MOST_VALUES = 2**27
-_BATCH = 512
+_VALUES_PER_PASS = 2**20
 
 
 class _Picked(NamedTuple):
-    fit: Tensor
+    fit: Sequence[Tensor]
     quality: SignalQuality
     examples: Examples
 
@@ -37,10 +37,11 @@ class PatternMonitor(ExplanationCallback):
 
     Args:
         count: how many training images the patterns are fitted on, and on how many others they are
-            judged; at most half of the data each, and no more than memory is sensible for. With few
-            images for a layer's inputs the quality is underestimated.
+            judged; at most half of the data each, and no more than memory is sensible for.
         layers: the layers to judge, by their names in ``model.named_modules()``; None for all with
             at most ``most_inputs`` inputs per unit.
+        cutoff: directions of a layer's inputs with at most this share of the largest variance are
+            left out of the quality: so few images cannot tell what lies there from noise.
         most_inputs: see above; the cost grows with its cube.
         units: how many units of the first layer are shown.
         most_classes: of how many classes an image is explained.
@@ -62,6 +63,7 @@ class PatternMonitor(ExplanationCallback):
         self,
         count: int = 4096,
         layers: Sequence[str] | None = None,
+        cutoff: float = 1e-3,
         most_inputs: int = 1024,
         units: int = 10,
         most_classes: int = 10,
@@ -77,6 +79,9 @@ class PatternMonitor(ExplanationCallback):
         whole_number("seed", seed, least=0)
         self.count = count
         self.layers = None if layers is None else list(layers)
+        if not 0 <= cutoff < 1:
+            raise ValueError(f"cutoff={cutoff!r}: must be a share, at least 0 and below 1")
+        self.cutoff = cutoff
         self.most_inputs = most_inputs
         self.units = units
         self.most_classes = most_classes
@@ -92,13 +97,17 @@ class PatternMonitor(ExplanationCallback):
             examples = Examples(pool[: self.most_classes], None)
         else:
             pool = pick_at_random(trainer, self.unpack, 2 * self.count, _MOST_VALUES, self.seed)
+        if len(pool) < 2:
+            raise ValueError(f"images: patterns need at least two images, got {len(pool)}")
         fit, judged = pool.tensor_split(2)
-        return _Picked(fit, SignalQuality(judged, seed=self.seed), examples)
+        batch = max(1, _VALUES_PER_PASS // pool[0].numel())
+        quality = SignalQuality(judged, seed=self.seed, batch_size=batch, cutoff=self.cutoff)
+        return _Picked(fit.split(batch), quality, examples)
 
     def explain(self, model: LightningModule, picked: _Picked, when: str) -> Explanation:
         # On rank 0 alone, so nothing may wait for the other processes.
         statistics = PatternStatistics(model, sync_on_compute=False)
-        for batch in picked.fit.split(_BATCH):
+        for batch in picked.fit:
             statistics.update(batch)
         patterns = statistics.compute()
         found = Explanation()
@@ -107,8 +116,8 @@ class PatternMonitor(ExplanationCallback):
                 found.scalars[f"rho/{layer}/{estimator}"] = mean
             found.scalars[f"excluded/{layer}"] = float(by_estimator["S_a±"].excluded)
         name, first = next(iter(patterns.items()))
-        if first.weight[0].ndim == 3 or first.weight[0].numel() == picked.fit[0].numel():
-            found.pictures["first_layer"] = self._units(name, first, picked.fit.shape[1:], when)
+        if first.weight[0].ndim == 3 or first.weight[0].numel() == picked.fit[0][0].numel():
+            found.pictures["first_layer"] = self._units(name, first, picked.fit[0].shape[1:], when)
         found.pictures["signal_and_attribution"] = _explained(model, patterns, picked, when)
         return found
 
@@ -150,7 +159,7 @@ def _explained(
     model: LightningModule, patterns: dict[str, Pattern], picked: _Picked, when: str
 ) -> Tensor:
     images, labels = picked.examples
-    predicted = model(images).argmax(1).tolist()
+    predicted = model(images.clone()).argmax(1).tolist()
     maps = {
         f"{name} {estimator}": Signed()(method(patterns, kind)(model, images))
         for name, method in (

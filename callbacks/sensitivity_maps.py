@@ -111,7 +111,7 @@ class SensitivityMaps(ExplanationCallback):
         images, labels = picked
         if labels is None and self.target == "label":
             raise ValueError("target='label': the batches hold no labels")
-        probabilities = logits_of(model, images).softmax(dim=1)
+        probabilities = logits_of(model, images.clone()).softmax(dim=1)
         shares, predicted = probabilities.max(dim=1)
         target = predicted if labels is None or self.target == "predicted" else labels
         draw = _Drawing(

@@ -49,6 +49,7 @@ def first_layer(model: nn.Module, images: Tensor, score: Score) -> FirstLayer:
     Raises:
         ValueError: the model calls no linear or convolution layer.
     """
+    images = images.clone()  # for a model may work on its input in place
     watch = _Watch(images)
     with torch.no_grad(), watch:
         score(model, images)

@@ -122,7 +122,7 @@ class FirstLayerGradient:
             )
         with undisturbed(model):
             images = checked_images(model, images)
-            num_classes = logits_of(model, images[:1]).shape[1]
+            num_classes = logits_of(model, images[:1].clone()).shape[1]
             labels = class_tensor("labels", labels, images, num_classes)
             groups = self._groups(labels, images)
             # Slopes (n, K', K) times spread (n, K, d) gives every other class's deltas, summed up
@@ -152,7 +152,7 @@ class FirstLayerGradient:
         """One map for all images that ``group`` gives the same number."""
         with undisturbed(model):
             images = checked_images(model, images)
-            num_classes = logits_of(model, images[:1]).shape[1]
+            num_classes = logits_of(model, images[:1].clone()).shape[1]
             labels = asked = class_tensor("labels", labels, images, num_classes)
             if self.approach in (1, 4):
                 if other is None:
@@ -241,7 +241,7 @@ class _Start:
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         with _LeafBehindFirstLayer() as first:
-            self.logits = logits_of(model, images)
+            self.logits = logits_of(model, images.clone())
         if first.call is None:
             raise ValueError(
                 "model: calls no linear or convolution layer, so it has no first layer"
@@ -250,8 +250,8 @@ class _Start:
         self.units = self.z1[0].numel()
         if self.call.input.shape != (images.shape if self.call.dims else images.flatten(1).shape):
             raise ValueError(
-                f"model: its first layer sees inputs of shape {tuple(self.call.input.shape)}, which do "
-                f"not correspond pixel by pixel to images of shape {tuple(images.shape)}"
+                f"model: its first layer sees inputs of shape {tuple(self.call.input.shape)}, "
+                f"which do not correspond pixel by pixel to images of shape {tuple(images.shape)}"
             )
         self.pixels = self.call.input.detach().flatten(1)
 

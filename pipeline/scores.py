@@ -28,15 +28,32 @@ Target = int | Tensor | Score | Callable[[Tensor], Tensor] | None
 
 @dataclass(frozen=True)
 class ClassScore(Score):
-    """S_c, the logit of class ``classes[n]`` for image n."""
+    """S_c, the logit of class ``classes[n]`` for image n.
+
+    Args:
+        classes: (N,), int64.
+        largest: the largest of them, if it is known already.
+
+    Raises:
+        ValueError: when used, a class that the model does not have.
+    """
 
     classes: Tensor
+    largest: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.largest is None:
+            # Once, since on a GPU asking for a number waits for all work in its queue.
+            object.__setattr__(self, "largest", int(self.classes.max()))
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        return logits_of(model, images).gather(1, self.classes[:, None]).squeeze(1)
+        logits = logits_of(model, images)
+        if self.largest is not None and self.largest >= logits.shape[1]:
+            raise ValueError(f"target={self.largest}: classes must lie in 0..{logits.shape[1] - 1}")
+        return logits.gather(1, self.classes[:, None]).squeeze(1)
 
     def select(self, index: Tensor) -> ClassScore:
-        return ClassScore(self.classes[index])
+        return ClassScore(self.classes[index], self.largest)
 
 
 @dataclass(frozen=True)
@@ -54,10 +71,20 @@ class Difference(Score):
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         if isinstance(self.first, int) and isinstance(self.second, int):
             logits = logits_of(model, images)
-            first, second = (_class_index(c, logits) for c in (self.first, self.second))
-            return logits[:, first] - logits[:, second]
-        first_score, second_score = (as_score(model, images, s) for s in (self.first, self.second))
-        return first_score(model, images) - second_score(model, images)
+            for index in (self.first, self.second):
+                if not 0 <= index < logits.shape[1]:
+                    raise ValueError(
+                        f"target={index}: classes must lie in 0..{logits.shape[1] - 1}"
+                    )
+            return logits[:, self.first] - logits[:, self.second]
+        first, second = (as_score(model, images, s) for s in (self.first, self.second))
+        return first(model, images) - second(model, images)
+
+    def select(self, index: Tensor) -> Difference:
+        first, second = (
+            s.select(index) if isinstance(s, Score) else s for s in (self.first, self.second)
+        )
+        return Difference(first, second)
 
 
 @dataclass(frozen=True)
@@ -101,38 +128,34 @@ class LogitFunction(Score):
 
 
 def as_score(model: nn.Module, images: Tensor, target: Target) -> Score:
-    """The score that ``target`` stands for, with classes checked against the model's logits.
+    """The score that ``target`` stands for.
 
     Raises:
         TypeError: ``target`` is of another kind than the :data:`Target` lists.
-        ValueError: a class out of range, or not one class per image.
+        ValueError: a negative class, or not one class per image; when the score is used, a class
+            that the model does not have.
     """
     if isinstance(target, Score):
         return target
     if callable(target) and not isinstance(target, Tensor):
         return LogitFunction(target)
-    with torch.no_grad():
-        logits = logits_of(model, images)
     if target is None:
-        return ClassScore(logits.argmax(dim=1))
-    if isinstance(target, int) and not isinstance(target, bool):
-        return ClassScore(
-            torch.full((len(images),), _class_index(target, logits), device=images.device)
-        )
-    if not isinstance(target, Tensor):
-        raise TypeError(
-            f"target={target!r}: must be a class, a tensor of classes, a Score, a function or None"
-        )
-    return ClassScore(class_tensor("target", target, images, logits.shape[1]))
+        with torch.no_grad():
+            # A copy, for a model may work on its input in place.
+            return ClassScore(logits_of(model, images.clone()).argmax(dim=1))
+    return ClassScore(class_tensor("target", target, images))
 
 
-def class_tensor(name: str, classes: int | Tensor, images: Tensor, num_classes: int) -> Tensor:
+def class_tensor(
+    name: str, classes: object, images: Tensor, num_classes: int | None = None
+) -> Tensor:
     """``classes`` as a checked (N,) int64 tensor beside the images; ``name`` is for errors."""
     if isinstance(classes, int) and not isinstance(classes, bool):
         classes = torch.full((len(images),), classes)
     if (
         not isinstance(classes, Tensor)
         or classes.is_floating_point()
+        or classes.is_complex()
         or classes.dtype == torch.bool
     ):
         raise TypeError(
@@ -142,9 +165,10 @@ def class_tensor(name: str, classes: int | Tensor, images: Tensor, num_classes: 
         raise ValueError(
             f"{name}: must hold one class per image, ({len(images)},), got {tuple(classes.shape)}"
         )
-    if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
-        found = sorted(set(classes.tolist()))
-        raise ValueError(f"{name}: classes must lie in 0..{num_classes - 1}, got {found}")
+    least, largest = int(classes.min()), int(classes.max())
+    if least < 0 or (num_classes is not None and largest >= num_classes):
+        allowed = "0 or more" if num_classes is None else f"in 0..{num_classes - 1}"
+        raise ValueError(f"{name}={largest if least >= 0 else least}: classes must be {allowed}")
     # A copy, since classes found under inference_mode could not be used in a backward pass.
     return classes.to(images.device, torch.int64, copy=True)
 
@@ -191,12 +215,6 @@ def layer_output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
             f"layer={layer!r}: must be called once and return a tensor, got {len(seen)} calls"
         )
     return seen[0]
-
-
-def _class_index(index: int, logits: Tensor) -> int:
-    if not 0 <= index < logits.shape[1]:
-        raise ValueError(f"target={index}: classes must lie in 0..{logits.shape[1] - 1}")
-    return index
 
 
 def _describe(value: object) -> str:
