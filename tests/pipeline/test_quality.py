@@ -156,7 +156,7 @@ def test_a_convolution_has_the_quality_of_its_patches(
     conv: nn.Conv2d, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("firstlight.pipeline.moments._CHUNK", 700)
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     conv = copy.deepcopy(conv)
     conv.reset_parameters()
     conv.double()
