@@ -16,10 +16,10 @@ LAYOUT := $(shell find callbacks configs datamodules pipeline -type f -not -path
 READY  := $(VENV)/.ready-$(LAYOUT)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test board lint format bench clean
+.PHONY: help train test board lint format bench experiment experiments clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(READY)-run ## train with configs/default.yaml, or as ARGS="..." says
 	$(BIN)/python train.py $(ARGS)
@@ -34,7 +34,7 @@ lint: $(READY)-test ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy train.py benchmarks tests
+	$(BIN)/mypy train.py benchmarks experiments tests
 
 format: $(READY)-test ## mend style and format
 	$(BIN)/ruff check --fix .
@@ -42,6 +42,13 @@ format: $(READY)-test ## mend style and format
 
 bench: $(READY)-bench ## measure what is claimed to be fast, beside its peers
 	$(BIN)/python -m benchmarks $(ARGS)
+
+experiment: $(READY)-experiments ## run one experiment of the papers (NAME=pattern_toy ARGS="--root data"), or list them
+	$(BIN)/python -m experiments $(NAME) $(ARGS)
+
+experiments: $(READY)-experiments ## run them all, one after the other
+	set -e; for config in configs/experiments/*.yaml; do \
+		$(BIN)/python -m experiments $$(basename $$config .yaml) $(ARGS); done
 
 clean: ## remove all that was made, but not the runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
