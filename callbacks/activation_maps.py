@@ -9,7 +9,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
-from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.callbacks.explanation import (
+    Explanation,
+    ExplanationCallback,
+    must_be,
+    whole_number,
+)
 from firstlight.pipeline.activations import activation_maps, share_of_zeros
 from firstlight.pipeline.pictures import grid
 from firstlight.pipeline.rendering import input_picture
@@ -47,6 +52,7 @@ class ActivationMaps(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
+        must_be("layer", layer, str | None, "the name of a layer, or None")
         whole_number("channels", channels)
         whole_number("images_per_class", images_per_class)
         whole_number("most_classes", most_classes)

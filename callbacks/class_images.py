@@ -10,7 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
-from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.callbacks.explanation import (
+    Explanation,
+    ExplanationCallback,
+    must_be,
+    whole_number,
+)
 from firstlight.pipeline.class_images import L2, Blur, Clip, Fooling, GradientAscent, Jitter
 from firstlight.pipeline.pictures import grid
 from firstlight.pipeline.rendering import Signed, input_picture
@@ -49,6 +54,8 @@ class ClassImages(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
+        must_be("ascent", ascent, GradientAscent | None, "a GradientAscent, or None")
+        must_be("fooling", fooling, Fooling | None, "a Fooling, or None")
         whole_number("most_classes", most_classes)
         self.ascent = ascent
         self.fooling = Fooling() if fooling is None else fooling

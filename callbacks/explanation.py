@@ -47,6 +47,7 @@ class ExplanationCallback(Callback):
             trainer's data.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: ``every_n_epochs`` is not a whole number of at least 1.
     """
 
@@ -61,6 +62,9 @@ class ExplanationCallback(Callback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         whole_number("every_n_epochs", every_n_epochs)
+        must_be("before_training", before_training, bool, "True or False")
+        must_be("unpack", unpack, Callable, "a function from a batch to (images, labels)")
+        must_be("images", images, Callable | None, "a function from the trainer, or None")
         self.every_n_epochs = every_n_epochs
         self.before_training = before_training
         self.unpack = unpack
@@ -151,6 +155,12 @@ class ExplanationCallback(Callback):
                     "The run goes on; later failures of this callback are not reported."
                 )
             self._failed = True
+
+
+def must_be(name: str, value: object, kind: Any, described: str) -> None:
+    """Raise a TypeError that names the argument unless it is of this kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: must be {described}")
 
 
 def whole_number(name: str, value: object, least: int = 1) -> None:

@@ -81,13 +81,15 @@ class FirstLayerMaps(ExplanationCallback):
         columns: dict[str, Tensor | None] = {
             "mean image": input_picture(means),
             "1: cross entropy, other label": Positive()(raw[1].maps),
-            "2: cross entropy, own label": input_picture(raw[2].maps),
+            "2: cross entropy, own label, less 1": Signed()(raw[2].maps - 1),
             "3: own logit": Positive()(own),
             "4: other logit × −1": Positive()(raw[4].maps),
             "3 before training": None if self.control is None else Signed()(self.control),
             "3 without class mean": Signed()(without_class_mean(own, means)),
         }
-        bars = [None, Positive().bar, None, *(Positive().bar,) * 2, *(Signed().bar,) * 2]
+        bars = [None] + [
+            r.bar for r in (Positive(), Signed(), *(Positive(),) * 2, *(Signed(),) * 2)
+        ]
         picture = grid(
             rows=[
                 [None if c is None else c[i].cpu() for c in columns.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor, nn
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
-from firstlight.callbacks.explanation import whole_number
+from firstlight.callbacks.explanation import must_be, whole_number
 from firstlight.pipeline import SmoothGrad
 from firstlight.pipeline.method import Method
 from firstlight.pipeline.scores import logits_of
@@ -64,6 +64,8 @@ class MapWriter(BasePredictionWriter):
         unpack: Unpack = unpack,
     ) -> None:
         super().__init__("batch")
+        must_be("folder", folder, str | Path, "the path of a folder")
+        must_be("unpack", unpack, Callable, "a function from a batch to (images, labels)")
         whole_number("batches_per_shard", batches_per_shard)
         if method is not None and not isinstance(method, Method):
             raise TypeError(f"method={method!r}: must be an explanation method such as Gradient()")
@@ -134,6 +136,7 @@ def load_maps(folder: str | Path, dataloader_idx: int = 0) -> WrittenMaps:
     Raises:
         FileNotFoundError: there is no shard.
     """
+    must_be("folder", folder, str | Path, "the path of a folder")
     paths = sorted(Path(folder).glob(f"maps-{dataloader_idx}-*.pt"))
     if not paths:
         raise FileNotFoundError(f"folder={str(folder)!r}: holds no maps")

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from firstlight.callbacks.activation_maps import chosen_layers
 from firstlight.callbacks.examples import Unpack, pick_at_random, unpack
-from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.callbacks.explanation import (
+    Explanation,
+    ExplanationCallback,
+    must_be,
+    whole_number,
+)
 from firstlight.pipeline import GuidedBackprop
 from firstlight.pipeline import patches as inside
 from firstlight.pipeline.method import Method
@@ -58,6 +63,7 @@ class MaximallyActivatingPatches(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
+        must_be("layers", layers, Sequence | None, "a list of layer names, or None")
         whole_number("channels", channels)
         whole_number("k", k)
         whole_number("count", count)

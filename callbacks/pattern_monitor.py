@@ -9,7 +9,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from firstlight.callbacks.examples import Examples, Unpack, pick_at_random, unpack
-from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.callbacks.explanation import (
+    Explanation,
+    ExplanationCallback,
+    must_be,
+    whole_number,
+)
 from firstlight.pipeline import PatternAttribution, PatternNet, PatternStatistics
 from firstlight.pipeline.patterns import Pattern
 from firstlight.pipeline.pictures import grid
@@ -74,11 +79,13 @@ class PatternMonitor(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
+        must_be("layers", layers, Sequence | None, "a list of layer names, or None")
         for name in ("count", "most_inputs", "units", "most_classes"):
             whole_number(name, locals()[name])
         whole_number("seed", seed, least=0)
         self.count = count
         self.layers = None if layers is None else list(layers)
+        must_be("cutoff", cutoff, float | int, "a share")
         if not 0 <= cutoff < 1:
             raise ValueError(f"cutoff={cutoff!r}: must be a share, at least 0 and below 1")
         self.cutoff = cutoff

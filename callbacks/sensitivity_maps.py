@@ -10,7 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from firstlight.callbacks.examples import Examples, Unpack, unpack
-from firstlight.callbacks.explanation import Explanation, ExplanationCallback, whole_number
+from firstlight.callbacks.explanation import (
+    Explanation,
+    ExplanationCallback,
+    must_be,
+    whole_number,
+)
 from firstlight.pipeline import Gradient, SmoothGrad
 from firstlight.pipeline.degradation import ImageDegradation, degradation_area
 from firstlight.pipeline.map_quality import gini, total_variation
@@ -84,6 +89,13 @@ class SensitivityMaps(ExplanationCallback):
         whole_number("most_classes", most_classes)
         if target not in ("predicted", "label"):
             raise ValueError(f"target={target!r}: must be 'predicted' or 'label'")
+        must_be("rendering", rendering, Rendering | None, "a Rendering such as Signed(), or None")
+        must_be("methods", methods, Sequence | None, "a list of methods, or None")
+        must_be("noise_levels", noise_levels, Sequence | None, "a list of shares, or None")
+        must_be("sample_sizes", sample_sizes, Sequence | None, "a list of whole numbers, or None")
+        must_be("numbers", numbers, Sequence, "a list of names")
+        for size in sample_sizes or ():
+            whole_number("sample_sizes", size)
         unknown = [number for number in numbers if number not in get_args(Number)]
         if unknown:
             raise ValueError(f"numbers={unknown}: must be some of {', '.join(get_args(Number))}")
@@ -97,11 +109,11 @@ class SensitivityMaps(ExplanationCallback):
         self.rendering = rendering
         self.numbers = list(numbers)
         smooth = next((m for m in methods if isinstance(m, SmoothGrad)), SmoothGrad())
+        by_level = [replace(smooth, noise_level=level) for level in noise_levels or ()]
+        by_size = [replace(smooth, samples=n) for n in sample_sizes or ()]
         self.sweeps = {
-            "noise_levels": {
-                f"{level:.0%}": replace(smooth, noise_level=level) for level in noise_levels or ()
-            },
-            "sample_sizes": {f"n = {n}": replace(smooth, samples=n) for n in sample_sizes or ()},
+            "noise_levels": {f"{method.noise_level:.0%}": method for method in by_level},
+            "sample_sizes": {f"n = {method.samples}": method for method in by_size},
         }
 
     def pick(self, trainer: Trainer) -> Examples:

@@ -59,7 +59,7 @@ class FirstLayerGradient:
         relu: whether the finished map is cut off at 0.
 
     Raises:
-        ValueError: an argument is not one of those above.
+        TypeError, ValueError: an argument is not one of those above.
     """
 
     approach: Literal[1, 2, 3, 4] = 3
@@ -67,10 +67,12 @@ class FirstLayerGradient:
     relu: bool = True
 
     def __post_init__(self) -> None:
-        if self.approach not in (1, 2, 3, 4):
+        if type(self.approach) is not int or self.approach not in (1, 2, 3, 4):
             raise ValueError(f"approach={self.approach!r}: must be 1, 2, 3 or 4")
         if self.summary not in ("mean", "sum"):
             raise ValueError(f"summary={self.summary!r}: must be 'mean' or 'sum'")
+        if not isinstance(self.relu, bool):
+            raise TypeError(f"relu={self.relu!r}: must be True or False")
 
     def __call__(
         self,
@@ -211,7 +213,16 @@ def without_class_mean(maps: Tensor, means: Tensor) -> Tensor:
 
     A first-layer map is a weighted sum of the images, so even an untrained network's looks like
     their mean; only the residual g - (<g, m> / <m, m>) m can show what was learnt.
+
+    Raises:
+        TypeError, ValueError: not tensors, or not of one shape.
     """
+    for name, given in (("maps", maps), ("means", means)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name}: must be a tensor (..., C, H, W), got {type(given).__name__}")
+    if maps.ndim < 3 or means.shape != maps.shape:
+        shapes = f"{tuple(means.shape)}, the maps {tuple(maps.shape)}"
+        raise ValueError(f"means: must have the maps' shape (..., C, H, W), got {shapes}")
     g, m = maps.flatten(-3), means.flatten(-3)
     share = (g * m).sum(-1, keepdim=True) / (m * m).sum(-1, keepdim=True)
     return (g - share.nan_to_num() * m).unflatten(-1, maps.shape[-3:])

@@ -21,6 +21,10 @@ class Score(ABC):
         """The score of ``images[index]``; the same one unless it differs from image to image."""
         return self
 
+    def checked(self, images: Tensor) -> Score:
+        """Itself; a ValueError if it differs from image to image and is not of that many."""
+        return self
+
 
 Target = int | Tensor | Score | Callable[[Tensor], Tensor] | None
 """A class, a class per image (N,), a score, a function of logits, or None: the predicted class."""
@@ -35,16 +39,22 @@ class ClassScore(Score):
         largest: the largest of them, if it is known already.
 
     Raises:
-        ValueError: when used, a class that the model does not have.
+        TypeError, ValueError: the classes are not as described; when used, there is a class that
+            the model does not have, or not one class per image.
     """
 
     classes: Tensor
     largest: int | None = None
 
     def __post_init__(self) -> None:
+        classes = self.classes
+        if not isinstance(classes, Tensor) or classes.dtype != torch.int64 or classes.ndim != 1:
+            raise TypeError(f"classes: must be an int64 tensor (N,), got {_describe(classes)}")
         if self.largest is None:
+            if not len(classes) or int(classes.min()) < 0:
+                raise ValueError(f"classes={classes.tolist()}: must be 0 or more, of some image")
             # Once, since on a GPU asking for a number waits for all work in its queue.
-            object.__setattr__(self, "largest", int(self.classes.max()))
+            object.__setattr__(self, "largest", int(classes.max()))
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         logits = logits_of(model, images)
@@ -55,6 +65,13 @@ class ClassScore(Score):
     def select(self, index: Tensor) -> ClassScore:
         return ClassScore(self.classes[index], self.largest)
 
+    def checked(self, images: Tensor) -> ClassScore:
+        if len(self.classes) != len(images):
+            raise ValueError(
+                f"classes: must be one per image, ({len(images)},), got ({len(self.classes)},)"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Difference(Score):
@@ -63,10 +80,18 @@ class Difference(Score):
     Args:
         first: the class, or score, that is asked about.
         second: the class, or score, it is compared with.
+
+    Raises:
+        TypeError: one of them is neither; when used, ValueError for a class that is not there.
     """
 
     first: int | Score
     second: int | Score
+
+    def __post_init__(self) -> None:
+        for name, score in (("first", self.first), ("second", self.second)):
+            if not isinstance(score, (int, Score)) or isinstance(score, bool):
+                raise TypeError(f"{name}={score!r}: must be a class or a Score")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         if isinstance(self.first, int) and isinstance(self.second, int):
@@ -86,6 +111,12 @@ class Difference(Score):
         )
         return Difference(first, second)
 
+    def checked(self, images: Tensor) -> Difference:
+        for score in (self.first, self.second):
+            if isinstance(score, Score):
+                score.checked(images)
+        return self
+
 
 @dataclass(frozen=True)
 class Neuron(Score):
@@ -95,10 +126,20 @@ class Neuron(Score):
         layer: the name of the layer in ``model.named_modules()``.
         index: the unit within the layer's output, without the batch: ``(unit,)``, or ``(channel,
             row, column)``.
+
+    Raises:
+        TypeError: an argument is of another type; when used, ValueError for a unit that is not
+            there.
     """
 
     layer: str
     index: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, str):
+            raise TypeError(f"layer={self.layer!r}: must be the name of a layer")
+        if not isinstance(self.index, (tuple, list)) or any(type(i) is not int for i in self.index):
+            raise TypeError(f"index={self.index!r}: must be whole numbers")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         outputs = layer_output(model, self.layer, images)
@@ -136,7 +177,7 @@ def as_score(model: nn.Module, images: Tensor, target: Target) -> Score:
             that the model does not have.
     """
     if isinstance(target, Score):
-        return target
+        return target.checked(images)
     if callable(target) and not isinstance(target, Tensor):
         return LogitFunction(target)
     if target is None:

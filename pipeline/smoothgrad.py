@@ -94,6 +94,8 @@ class SmoothGrad(Method):
             raise ValueError(
                 f"noise_level={self.noise_level!r}: must be a share of the image's range, 0 or more"
             )
+        if not isinstance(self.antithetic, bool):
+            raise TypeError(f"antithetic={self.antithetic!r}: must be True or False")
         if self.statistic not in ("mean", "square", "variance"):
             raise ValueError(
                 f"statistic={self.statistic!r}: must be 'mean', 'square' or 'variance'"

@@ -32,8 +32,11 @@ def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
         The module, ready to be explained.
 
     Raises:
+        TypeError: not a module.
         RuntimeError: a parameter was changed in place inside.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: the model must be a torch.nn.Module, got {type(module).__name__}")
     with ExitStack() as stack:
         for keep in (_random_states, _modes, _hooks, _buffers, _parameters):
             stack.enter_context(keep(module))
