@@ -34,7 +34,7 @@ lint: $(READY)-test ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy train.py benchmarks experiments tests
+	$(BIN)/mypy train.py benchmarks experiments
 
 format: $(READY)-test ## mend style and format
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,7 @@ from firstlight.callbacks.explanation import (
     must_be,
     whole_number,
 )
-from firstlight.pipeline import PatternAttribution, PatternNet, PatternStatistics
+from firstlight.pipeline import Method, PatternAttribution, PatternNet, PatternStatistics
 from firstlight.pipeline.patterns import Pattern
 from firstlight.pipeline.pictures import grid
 from firstlight.pipeline.quality import SignalQuality, summary
@@ -148,7 +148,7 @@ class PatternMonitor(ExplanationCallback):
         shown = len(pictures[0])
         on, off = (c[:shown] for c in (first.positive_count, first.count - first.positive_count))
         return grid(
-            rows=pictures,
+            rows=[list(row) for row in pictures],
             row_labels=list(rows),
             column_labels=[f"unit {i}" for i in range(shown)],
             title=f"What units of {name} weigh and what they detect, {when}",
@@ -167,14 +167,13 @@ def _explained(
 ) -> Tensor:
     images, labels = picked.examples
     predicted = model(images.clone()).argmax(1).tolist()
-    maps = {
-        f"{name} {estimator}": Signed()(method(patterns, kind)(model, images))
-        for name, method in (
-            ("PatternNet", PatternNet),
-            ("Pattern- Attribution", PatternAttribution),
-        )
-        for estimator, kind in (("S_a", "linear"), ("S_a+-", "positive"))
+    methods: dict[str, Method] = {
+        "PatternNet S_a": PatternNet(patterns, "linear"),
+        "PatternNet S_a+-": PatternNet(patterns, "positive"),
+        "Pattern- Attribution S_a": PatternAttribution(patterns, "linear"),
+        "Pattern- Attribution S_a+-": PatternAttribution(patterns, "positive"),
     }
+    maps = {name: Signed()(method(model, images)) for name, method in methods.items()}
     columns = [input_picture(images), *maps.values()]
     return grid(
         rows=[[c[i].cpu() for c in columns] for i in range(len(images))],

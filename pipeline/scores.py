@@ -150,7 +150,8 @@ class Neuron(Score):
             raise ValueError(
                 f"index={self.index} names no unit of layer {self.layer!r}, whose output is {shape}"
             )
-        return outputs[:, *self.index]
+        place: tuple[slice | int, ...] = (slice(None), *self.index)
+        return outputs[place]
 
 
 @dataclass(frozen=True)
