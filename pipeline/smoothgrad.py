@@ -176,8 +176,15 @@ class SmoothGrad(Method):
     def _rows(self, images: Tensor) -> int:
         return self.batch_size or max(1, _VALUES_PER_PASS // images[0].numel())
 
-    def _noise(self, like: Tensor, rows: int, generator: Generator) -> Iterator[Tensor]:
-        """N(0, 1) for n samples of each of ``like``, (s, N, ...) at a time, pairs side by side."""
+    def _noise(
+        self,
+        like: Tensor,
+        rows: int,
+        generator: Generator,
+        layer: Callable[[Tensor], Tensor] = torch.Tensor.contiguous,
+    ) -> Iterator[Tensor]:
+        """What a linear ``layer`` makes of N(0, 1) noise shaped like ``like``, pairs side by side:
+        n samples for each image, (s, N, ...) at a time."""
         drawn = 0
         per_pass = max(1, rows // (self._pair * len(like))) * self._pair
         if self.tolerance is not None:
@@ -188,6 +195,7 @@ class SmoothGrad(Method):
             noise = torch.randn(
                 (halves, *like.shape), generator=generator, device=like.device, dtype=like.dtype
             )
+            noise = layer(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
             if self.antithetic:
                 noise = torch.stack((noise, -noise), dim=1).flatten(0, 1)[:size]
             yield noise
@@ -225,10 +233,11 @@ class SmoothGrad(Method):
         generator: Generator,
     ) -> Tensor:
         """The mean gradient, taken behind the first layer and sent back through it once."""
-        noisy_outputs, noise_shape = _noisy_outputs(first, self._sigma(images))
+        layer, noise_shape = _noise_layer(first)
+        sigma = self._sigma(images).reshape(-1, *(1 for _ in first.output.shape[1:]))
         total = torch.zeros_like(first.output)
-        for noise in self._noise(noise_shape, self._rows(images), generator):
-            outputs = noisy_outputs(noise).requires_grad_()
+        for noise in self._noise(noise_shape, self._rows(images), generator, layer):
+            outputs = torch.addcmul(first.output, noise, sigma).flatten(0, 1).requires_grad_()
             # The rest of the network only asks how many images there are.
             stand_in = images[:1].expand(len(outputs), *images.shape[1:])
             with first_layer_returns(first, outputs):
@@ -241,30 +250,21 @@ class SmoothGrad(Method):
         return gradient.reshape(images.shape)
 
 
-def _noisy_outputs(first: FirstLayer, sigma: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """How to turn noise into outputs of the first layer for noisy images, and a tensor shaped like
-    that noise.
+def _noise_layer(first: FirstLayer) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """What turns N(0, 1) noise into that of the first layer's outputs for N(0, 1) noise in the
+    images, and a tensor shaped like the noise it takes.
 
-    Behind a linear layer the noise is N(0, sigma^2 W W^T): drawn there through a Cholesky factor. A
+    Behind a linear layer the noise is N(0, W W^T): drawn there through a Cholesky factor. A
     convolution, or a layer whose W W^T has no factor (more units than pixels, dead units), is given
-    noisy images.
+    the noise of images.
     """
     call, weight = first.call, first.call.weight.detach()
     if call.dims == 0:
         factor, failed = torch.linalg.cholesky_ex(weight.double() @ weight.double().T)
         if not failed:
             transposed = factor.T.to(weight.dtype)
-            scale = sigma.reshape(-1, 1)
-            return lambda noise: (first.output + scale * (noise @ transposed)).flatten(
-                0, 1
-            ), first.output
-    scale = sigma.reshape(-1, *(1 for _ in call.input.shape[1:]))
-    bias = None if call.bias is None else call.bias.detach()
-
-    def through_layer(noise: Tensor) -> Tensor:
-        return call.with_input((call.input + scale * noise).flatten(0, 1))(weight, bias)
-
-    return through_layer, call.input
+            return lambda noise: noise @ transposed, first.output
+    return lambda noise: call.with_input(noise)(weight), call.input
 
 
 def _repeated(samples: int, images: Tensor) -> Tensor:
