@@ -110,6 +110,12 @@ class CommandLine(LightningCLI):
         chosen = [*chosen] if isinstance(chosen, list) else [chosen]
         if config.trainer.enable_checkpointing is not False:
             chosen.append(config.checkpoint)
+            if config.checkpoint.monitor is not None:
+                # That one writes the last epoch only where it is the best as well.
+                last = ModelCheckpoint(
+                    filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+                )
+                chosen.append(last)
         shown = config.trainer.enable_progress_bar is not False
         if shown and not any(isinstance(callback, ProgressBar) for callback in chosen):
             # Drawing the bar takes longer than a step of a small network.
@@ -193,6 +199,10 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_kwargs=_parser_options(),
                 args=completed(sys.argv[1:] if args is None else args),
             )
+    except SystemExit as end:
+        if end.code == 1:  # how Lightning ends after Ctrl-C
+            print("train.py: interrupted; --ckpt_path last goes on from there", file=sys.stderr)
+        raise
     except Exception as error:
         said = _meant_for_users(error)
         if said is None:

@@ -37,7 +37,7 @@ def log(trainer: Trainer, pictures: Pictures, scalars: Mapping[str, float], step
             log_pictures(logger, pictures, step, folder)
         except Exception as error:
             rank_zero_warn(
-                f"{type(logger).__name__} did not take the explanations of step {step}: {error!r}"
+                f"{type(logger).__name__} did not take all explanations: {error!r}"
             )
 
 

@@ -108,6 +108,9 @@ def test_the_test_is_of_the_best_weights_not_of_the_last(
     first, second = (point.value for point in events.Scalars("val/accuracy"))
     assert second < first - 0.2
     assert events.Scalars("test/accuracy")[0].value > second + 0.2
+    folder = Path("runs/sample/version_0/checkpoints")
+    epochs = {n: torch.load(folder / f"{n}.ckpt")["epoch"] for n in ("best", "last")}
+    assert epochs == {"best": 0, "last": 1}
 
 
 def test_options_without_a_command_are_a_fit_and_override_the_config(folder: Path) -> None:
