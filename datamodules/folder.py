@@ -86,7 +86,11 @@ class ImageFolder(SplitData):
     ) -> None:
         super().__init__(batch_size, seed, num_workers)
         require_at_least(1, "image_size", image_size)
-        if channels not in _MODES:
+        if not isinstance(root, str | Path):
+            raise TypeError(f"root={root!r} must be a folder")
+        if not isinstance(augmentation, nn.Module | None):
+            raise TypeError(f"augmentation={augmentation!r} must be a torchvision v2 transform")
+        if type(channels) is not int or channels not in _MODES:
             raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels!r}")
         self.root = Path(root).expanduser()
         if not self.root.is_dir():

@@ -49,6 +49,10 @@ class MNIST(SplitData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
+        if not isinstance(root, str | Path | None):
+            raise TypeError(f"root={root!r} must be a folder, or None for the embedded sample")
+        if not isinstance(download, bool):
+            raise TypeError(f"download={download!r} must be True or False")
         if root is None and download:
             raise ValueError("download=True needs a root, the folder to download to")
         self.root = None if root is None else Path(root).expanduser()

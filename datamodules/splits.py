@@ -109,6 +109,8 @@ def hold_out(
     Raises:
         ValueError: If `size` is negative or leaves nothing to keep.
     """
+    if not isinstance(size, (int, float)):
+        raise TypeError(f"{argument}={size!r} must be a share or a number of images")
     total = len(targets)
     share = isinstance(size, float)
     count = round(size * total) if share and 0 <= size < 1 else size

@@ -151,8 +151,12 @@ class LRP(Method):
     first: LRPRule | str | None = None
 
     def __post_init__(self) -> None:
-        for name, rule in (("rule", self.rule), ("first", self.first or self.rule)):
-            if not isinstance(rule, LRPRule) and rule not in NAMED_RULES:
+        for name, rule in (("rule", self.rule), ("first", self.first)):
+            if rule is None and name == "first":
+                continue
+            if not isinstance(rule, LRPRule) and not (
+                isinstance(rule, str) and rule in NAMED_RULES
+            ):
                 names = ", ".join(map(repr, NAMED_RULES))
                 raise ValueError(f"{name}={rule!r}: must be an LRPRule or one of {names}")
 

@@ -66,6 +66,9 @@ class ImageClassifier(LightningModule):
                 f"network={network!r}: must be a torch.nn.Module that returns logits; to load a "
                 "checkpoint of such a network use load_from_checkpoint(path, network=...)"
             )
+        for name in ("training_noise", "learning_rate"):
+            if not isinstance(locals()[name], (int, float)):
+                raise TypeError(f"{name}={locals()[name]!r}: must be a number")
         if not 0 <= training_noise < math.inf:
             raise ValueError(
                 f"training_noise={training_noise!r}: must be a finite share of the image's range, "

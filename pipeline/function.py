@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ class IntegratedGradients(Method):
             raise TypeError(
                 f"baseline={self.baseline!r}: must be a number, a tensor, or a function of images"
             )
+        if isinstance(self.baseline, (int, float)) and not math.isfinite(self.baseline):
+            raise ValueError(f"baseline={self.baseline!r}: must be finite")
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
         baseline = self._baseline(images)

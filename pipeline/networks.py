@@ -62,6 +62,8 @@ class DenseNetwork(_Chain):
         num_classes: int = 10,
         relu_on_logits: bool = False,
     ) -> None:
+        if not isinstance(relu_on_logits, bool):
+            raise TypeError(f"relu_on_logits={relu_on_logits!r}: must be True or False")
         init_args = {
             "input_shape": _shape(input_shape),
             "hidden": _sizes("hidden", hidden),

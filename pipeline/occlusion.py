@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +57,8 @@ class Occlusion(Method):
                     f"{name}={size!r}: must be a whole number of pixels, a pair of them, or None"
                 )
         numbers = self.fill if isinstance(self.fill, (tuple, list)) else (self.fill,)
-        if self.fill != "mean" and not all(isinstance(n, (int, float)) for n in numbers):
+        finite = all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
+        if self.fill != "mean" and not finite:
             raise ValueError(
                 f"fill={self.fill!r}: must be a number, one for each channel, or 'mean'"
             )

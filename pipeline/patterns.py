@@ -303,7 +303,7 @@ def _groups(model: nn.Module, weight: Tensor) -> int:
 
 def _chosen(layers: Sequence[str] | None, names: list[str]) -> tuple[str, ...]:
     """The names of ``layers`` in the model's order."""
-    if isinstance(layers, str):
+    if isinstance(layers, str) or not isinstance(layers, Sequence | None):
         raise TypeError(f"layers={layers!r}: must be a list of names")
     if not names:
         raise ValueError(

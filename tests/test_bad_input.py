@@ -125,26 +125,8 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
 
 LEFT_TO_TYPE_CHECKERS = {
     ("ClassScore", "largest"),
-    ("DenseNetwork", "relu_on_logits"),
-    ("FashionMNIST", "download"),
     ("FashionMNIST", "root"),
-    ("FashionMNIST", "validation_size"),
-    ("ImageClassifier", "learning_rate"),
-    ("ImageClassifier", "training_noise"),
-    ("ImageFolder", "augmentation"),
-    ("ImageFolder", "channels"),
-    ("ImageFolder", "root"),
-    ("ImageFolder", "test_size"),
-    ("ImageFolder", "validation_size"),
-    ("IntegratedGradients", "baseline"),
-    ("LRP", "first"),
-    ("LRP", "rule"),
-    ("MNIST", "download"),
-    ("MNIST", "root"),
-    ("MNIST", "validation_size"),
-    ("Occlusion", "fill"),
     ("Occlusion", "progress"),
-    ("PatternStatistics", "layers"),
 }
 """Values of a wrong type, which the command line does not let through, have no error of ours."""
 
