@@ -135,4 +135,6 @@ class FashionMNIST(MNIST):
         validation_size: int | float = 0.1,
         seed: int = 0,
     ) -> None:
+        if root is None:
+            raise TypeError("root=None: there is no embedded sample of FashionMNIST; name a folder")
         super().__init__(root, download, batch_size, validation_size, seed)

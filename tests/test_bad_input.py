@@ -125,7 +125,6 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
 
 LEFT_TO_TYPE_CHECKERS = {
     ("ClassScore", "largest"),
-    ("FashionMNIST", "root"),
     ("Occlusion", "progress"),
 }
 """Values of a wrong type, which the command line does not let through, have no error of ours."""

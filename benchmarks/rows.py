@@ -1,0 +1,30 @@
+"""The rows of the table, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks import first_layer, importing, methods, patterns, smoothgrad, training
+from benchmarks.compare import Comparison
+from benchmarks.scale import Scale
+
+ROWS: Mapping[str, Callable[[Scale], Comparison]] = {
+    "epoch": training.hand_written,
+    "epoch-usual": training.usual,
+    "smoothgrad": smoothgrad.default_equal_samples,
+    "smoothgrad-error": smoothgrad.default_equal_error,
+    "smoothgrad-pair": smoothgrad.default_pair,
+    "smoothgrad-resnet18": smoothgrad.residual_equal_samples,
+    "smoothgrad-resnet18-error": smoothgrad.residual_equal_error,
+    "integrated-gradients": methods.default_integrated_gradients,
+    "integrated-gradients-resnet18": methods.residual_integrated_gradients,
+    "guided-backprop": methods.default_guided_backprop,
+    "guided-backprop-resnet18": methods.residual_guided_backprop,
+    "occlusion": methods.default_occlusion,
+    "occlusion-resnet18": methods.residual_occlusion,
+    "first-layer-pairs": first_layer.pairs,
+    "pattern-statistics": patterns.statistics,
+    "signal-quality": patterns.quality,
+    "callbacks": training.callbacks,
+    "import": importing.callbacks,
+}
