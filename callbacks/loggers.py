@@ -36,9 +36,7 @@ def log(trainer: Trainer, pictures: Pictures, scalars: Mapping[str, float], step
             logger.log_metrics(dict(scalars), step)
             log_pictures(logger, pictures, step, folder)
         except Exception as error:
-            rank_zero_warn(
-                f"{type(logger).__name__} did not take all explanations: {error!r}"
-            )
+            rank_zero_warn(f"{type(logger).__name__} did not take all explanations: {error!r}")
 
 
 def log_step(trainer: Trainer) -> int:

@@ -112,9 +112,7 @@ def board() -> Callable[[Trainer], EventAccumulator]:
     """What TensorBoard has of a run, nothing thinned out."""
 
     def read(trainer: Trainer) -> EventAccumulator:
-        events = EventAccumulator(
-            trainer.logger.log_dir, size_guidance={"images": 0, "scalars": 0}
-        )
+        events = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0, "scalars": 0})
         return events.Reload()
 
     return read

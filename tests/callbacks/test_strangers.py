@@ -78,7 +78,7 @@ def test_a_torchvision_resnet18_with_batches_as_dictionaries(trainer_in, board, 
         assert [image.step for image in events.Images(tag)] == [0, 1]
 
 
-PROGRAM = '''
+PROGRAM = """
 import callbacks.own
 import torch
 from lightning.pytorch import LightningModule
@@ -108,7 +108,7 @@ class Theirs(LightningModule):
 
 if __name__ == "__main__":
     LightningCLI(Theirs, save_config_kwargs={"overwrite": True})
-'''
+"""
 
 YAML = """
 trainer:

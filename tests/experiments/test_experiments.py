@@ -257,7 +257,7 @@ def test_approaches_one_and_three_agree_and_the_control_shows_the_class_mean(
     ran: Callable[[str], Ran],
 ) -> None:
     result = ran("first_layer_approaches")
-    assert result.number("|corr|", network="trained", maps="1 and 3") > 0.9
+    assert result.number("abs corr", network="trained", maps="1 and 3") > 0.9
     control = result.number("corr with class mean", network="untrained", maps="approach 3")
     assert abs(control) > 0.8
 
