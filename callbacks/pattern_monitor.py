@@ -168,10 +168,10 @@ def _explained(
     images, labels = picked.examples
     predicted = model(images.clone()).argmax(1).tolist()
     methods: dict[str, Method] = {
-        "PatternNet S_a": PatternNet(patterns, "linear"),
-        "PatternNet S_a+-": PatternNet(patterns, "positive"),
-        "Pattern- Attribution S_a": PatternAttribution(patterns, "linear"),
-        "Pattern- Attribution S_a+-": PatternAttribution(patterns, "positive"),
+        "PatternNet Sa": PatternNet(patterns, "linear"),
+        "PatternNet Sa+-": PatternNet(patterns, "positive"),
+        "Attribution Sa": PatternAttribution(patterns, "linear"),
+        "Attribution Sa+-": PatternAttribution(patterns, "positive"),
     }
     maps = {name: Signed()(method(model, images)) for name, method in methods.items()}
     columns = [input_picture(images), *maps.values()]
