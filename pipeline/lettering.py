@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -32,6 +32,8 @@ _WORLD_FONTS = (
 )
 
 
+# Kept, for a run draws the same labels epoch after epoch, and letters take longer than maps.
+@lru_cache(maxsize=1024)
 def lettered(
     text: str,
     width: int,
