@@ -98,6 +98,11 @@ class Bounded(LRPRule):
     high: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            bound = getattr(self, name)
+            numbers = bound if isinstance(bound, (tuple, list)) else (bound,)
+            if not numbers or any(type(n) not in (int, float) for n in numbers):
+                raise TypeError(f"{name}={bound!r}: must be a number, or one for each channel")
         low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
         if low.shape != high.shape or low.ndim > 1 or not bool((low < high).all()):
             bounds = f"low={self.low!r}, high={self.high!r}"

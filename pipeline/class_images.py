@@ -22,9 +22,21 @@ from firstlight.pipeline.scores import Score, Target, as_score, class_tensor, lo
 from firstlight.pipeline.undisturbed import undisturbed
 
 
-def _check_at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name}={value}: must be at least {least}")
+def _check_at_least(name: str, value: object, least: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"{name}={value!r}: must be a number of at least {least}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def _check_above_0(name: str, value: object) -> None:
+    _check_at_least(name, value, 0)
+    if not value:
+        raise ValueError(f"{name}={value!r}: must be greater than 0")
 
 
 class Regulariser:
@@ -77,7 +89,7 @@ class Jitter(Regulariser):
     pixels: int = 2
 
     def __post_init__(self) -> None:
-        _check_at_least("pixels", self.pixels, 0)
+        _check_whole("pixels", self.pixels, 0)
 
     def view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         shift = torch.randint(-self.pixels, self.pixels + 1, (2,), generator=generator)
@@ -92,9 +104,8 @@ class Blur(Regulariser):
     every: int = 4
 
     def __post_init__(self) -> None:
-        _check_at_least("every", self.every, 1)
-        if not self.sigma > 0:
-            raise ValueError(f"sigma={self.sigma}: must be greater than 0")
+        _check_whole("every", self.every, 1)
+        _check_above_0("sigma", self.sigma)
 
     def project(self, images: Tensor, step: int) -> Tensor:
         if step % self.every:
@@ -168,10 +179,16 @@ class GradientAscent:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_at_least("steps", self.steps, 1)
+        _check_whole("steps", self.steps, 1)
         _check_at_least("noise", self.noise, 0)
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate}: must be greater than 0")
+        _check_above_0("learning_rate", self.learning_rate)
+        if type(self.seed) is not int:
+            raise ValueError(f"seed={self.seed!r}: must be a whole number")
+        listed = isinstance(self.regularisers, (tuple, list))
+        if not listed or not all(isinstance(r, Regulariser) for r in self.regularisers):
+            raise TypeError(
+                f"regularisers={self.regularisers!r}: must be regularisers such as L2()"
+            )
 
     def __call__(self, model: nn.Module, start: Tensor, target: Target) -> ClassImages:
         """Climb from every image of ``start``.
@@ -287,11 +304,13 @@ class Fooling:
     clip: Clip | None = None
 
     def __post_init__(self) -> None:
-        _check_at_least("steps", self.steps, 1)
-        if not 0.5 <= self.confidence < 1:
+        _check_whole("steps", self.steps, 1)
+        _check_at_least("confidence", self.confidence, 0.5)
+        if not self.confidence < 1:
             raise ValueError(f"confidence={self.confidence}: must be at least 0.5 and less than 1")
-        if not self.step_length > 0:
-            raise ValueError(f"step_length={self.step_length}: must be greater than 0")
+        _check_above_0("step_length", self.step_length)
+        if not isinstance(self.clip, Clip | None):
+            raise TypeError(f"clip={self.clip!r}: must be a Clip or None")
 
     def __call__(self, model: nn.Module, images: Tensor, target: int | Tensor) -> FoolingImages:
         """Make the network see ``target`` in the images.

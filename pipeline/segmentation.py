@@ -40,6 +40,11 @@ class GrabCut:
     iterations: int = 5
 
     def __post_init__(self) -> None:
+        for name in ("foreground", "background"):
+            if type(getattr(self, name)) not in (int, float):
+                raise TypeError(f"{name}={getattr(self, name)!r}: must be a quantile")
+        if type(self.iterations) is not int:
+            raise TypeError(f"iterations={self.iterations!r}: must be a whole number")
         if not 0 <= self.background <= self.foreground < 1:
             raise ValueError(
                 f"background={self.background}, foreground={self.foreground}: must be quantiles "
