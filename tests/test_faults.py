@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,17 @@ def assert_identical(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the programs that are killed: another number of threads rounds in another way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("when", "checkpoints", "resumed_at"),
     [("training", BY_EPOCH, 10), ("training", BY_STEPS, 15), ("explaining", BY_EPOCH, 10)],

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -70,10 +71,19 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def live_tensors() -> list[Tensor]:
+    gc.collect()
+    return [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
+
+
 class Watch(Callback):
     """Counts, at the start of epochs, what there is in the process."""
 
     def __init__(self) -> None:
+        # Other tests may have left graphs behind, which are not counted.
+        self._there_before = {
+            id(tensor): ref(tensor) for tensor in live_tensors() if tensor.grad_fn is not None
+        }
         self.resident: list[int] = []
         self.tensors: list[Counter[tuple[int, ...]]] = []
         self.graphs: list[int] = []
@@ -83,11 +93,16 @@ class Watch(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch < WARM_UP or trainer.current_epoch % 20:
             return
-        gc.collect()
-        tensors = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
+        tensors = live_tensors()
         self.resident.append(resident_bytes())
         self.tensors.append(Counter(tuple(tensor.shape) for tensor in tensors))
-        self.graphs.append(sum(tensor.grad_fn is not None for tensor in tensors))
+        self.graphs.append(
+            sum(
+                tensor.grad_fn is not None
+                and self._there_before.get(id(tensor), lambda: None)() is not tensor
+                for tensor in tensors
+            )
+        )
         self.files.append(len(os.listdir("/proc/self/fd")))
         self.hooks.append(
             sum(
