@@ -97,6 +97,8 @@ class ExplanationCallback(Callback):
                 f"{type(trainer.strategy).__name__} spreads its weights over several"
             )
         self.check(pl_module)
+        # Another run of the same callback may have other data.
+        self._picked.clear()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.before_training and trainer.global_step == 0:

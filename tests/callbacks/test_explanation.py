@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from firstlight.callbacks import Explanation, ExplanationCallback
 
@@ -45,6 +45,22 @@ def test_before_training_and_after_every_epoch(fit, stranger, data):
     fit(stranger, data, callbacks=[diary], max_epochs=3)
     assert diary.entries == ["before training", "epoch 1", "epoch 2", "epoch 3"]
     assert diary.picks == 1
+
+
+def test_another_run_explains_its_own_data(fit, stranger, data):
+    seen = []
+
+    class Keeps(Diary):
+        def explain(self, model: Any, picked: Any, when: str) -> Explanation:
+            seen.append(picked.images)
+            return Explanation()
+
+    keeps = Keeps()
+    images, labels = data.tensors
+    for brightness in (1.0, 0.5):
+        dimmed = TensorDataset(brightness * images, labels)
+        fit(stranger, dimmed, callbacks=[keeps], max_epochs=1)
+    torch.testing.assert_close(seen[-1], 0.5 * seen[0])
 
 
 def test_every_n_epochs_without_the_control(fit, stranger, data):
