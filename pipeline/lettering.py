@@ -33,7 +33,7 @@ _WORLD_FONTS = (
 
 
 # Kept, for a run draws the same labels epoch after epoch, and letters take longer than maps.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def lettered(
     text: str,
     width: int,
