@@ -333,7 +333,7 @@ def test_float32_products_lose_nothing_that_matters() -> None:
             error = (actual - expected).norm(dim=1) / expected.norm(dim=1).clamp(min=1e-30)
             few = torch.minimum(pattern.positive_count, pattern.count - pattern.positive_count) < 50
             # Where w^T k is close to 0 rounding counts for more.
-            assert error[~few].max() < 1e-3
+            assert error[~few].max() < 2e-4
             assert error[~few].median() < 1e-5
 
 
