@@ -46,8 +46,8 @@ class InMemory(LabelledImages):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """A batch, (B, C, H, W), and its labels, (B,)."""
-        chosen = torch.tensor(indices)
-        return self.images[chosen], self.targets[chosen]
+        chosen = torch.from_numpy(np.array(indices))
+        return self.images.index_select(0, chosen), self.targets.index_select(0, chosen)
 
     def subset(self, indices: Tensor) -> InMemory:
         """The images at `indices`, int64, (M,), in that order."""
@@ -70,7 +70,8 @@ class EpochOrder(Sampler[int]):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist()
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        return iter(order.tolist())
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -101,10 +102,16 @@ class BatchLoader(DataLoader[Any]):
         epoch = getattr(self.sampler, "epoch", None)
         # A checkpoint of the last batch of an epoch is followed by the next epoch, from its start.
         skipped = resumed.delivered if resumed and resumed.epoch == epoch else 0
-        for delivered, batch in enumerate(super().__iter__(), start=1):
+        for delivered, batch in enumerate(self._fetched(), start=1):
             if delivered > skipped:
                 self._position = Position(epoch, delivered)
                 yield batch
+
+    def _fetched(self) -> Iterator[Any]:
+        """The batches of an epoch; those in memory without a DataLoader's own iterator."""
+        if isinstance(self.dataset, InMemory) and self.batch_sampler and not self.num_workers:
+            return map(self.dataset.__getitems__, self.batch_sampler)
+        return super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """How far the current epoch is; Lightning keeps it in the checkpoint."""
