@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from firstlight.pipeline.graph import function_class, nodes
 from firstlight.pipeline.layers import LayerCall, layer_call, layer_names
 from firstlight.pipeline.scores import Score
 
@@ -90,7 +91,7 @@ class Layer(Operation):
     @property
     def first(self) -> bool:
         """Whether no other layer stands between the image and this one."""
-        before = _graph(self.inputs[0])
+        before = nodes(self.inputs[0])
         return not any(isinstance(_operation_of(node), Layer) for node in before)
 
 
@@ -155,8 +156,8 @@ def send_back(
     with _at_work(model) as stack:
         with _RuledForward(rules, layer_names(model), stack):
             scores = score(model, images.clone())
-        for node in _graph(scores):
-            if getattr(node, "_forward_cls", _Ruled) not in (_Ruled, _Rectified):
+        for node in nodes(scores):
+            if function_class(node) not in (None, _Ruled, _Rectified):
                 function = node.name().removesuffix("Backward")
                 raise ValueError(
                     f"model: {rules.method} has no rule for {function}, an autograd function"
@@ -390,19 +391,7 @@ def _with_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Layer | None:
 def _operation_of(node: Any) -> Operation | None:
     """The operation with a rule that a node of the graph stands for."""
     # The node of a function written in Python is the context that its forward pass wrote to.
-    return node.operation if getattr(node, "_forward_cls", None) is _Ruled else None
-
-
-def _graph(output: Tensor) -> Iterator[Any]:
-    """The nodes of the graph that computed ``output``, depth first."""
-    nodes: list[Any] = [output.grad_fn]
-    seen: set[Any] = {None}
-    while nodes:
-        node = nodes.pop()
-        if node not in seen:
-            seen.add(node)
-            yield node
-            nodes.extend(parent for parent, _ in node.next_functions)
+    return node.operation if function_class(node) is _Ruled else None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from firstlight.pipeline.graph import function_class, nodes
 from firstlight.pipeline.layers import LayerCall, layer_call
 from firstlight.pipeline.method import checked_images
 from firstlight.pipeline.scores import class_tensor, logits_of
@@ -127,19 +128,16 @@ class FirstLayerGradient:
             num_classes = logits_of(model, images[:1].clone()).shape[1]
             labels = class_tensor("labels", labels, images, num_classes)
             groups = self._groups(labels, images)
-            # Slopes (n, K', K) times spread (n, K, d) gives every other class's deltas, summed up
-            # by pixel.
             sums = torch.zeros(len(groups.classes), num_classes, images[0].numel()).to(images)
+            every = torch.arange(num_classes, device=images.device)
             for block in _blocks(images):
                 start = _Start(model, images[block])
-                every = [torch.full_like(labels[block], k) for k in range(num_classes)]
-                spread = torch.stack(
-                    [start.spread(F.one_hot(k, num_classes).to(images)) for k in every], dim=1
-                )
-                slopes = torch.stack([self._slopes(start.logits, k) for k in every], dim=1)
+                spreads = start.spreads()
+                slopes = self._slopes(start.logits, every.expand_as(start.logits))
                 for total, weights in zip(sums, groups.weights[:, block], strict=True):
                     own = weights > 0
-                    by_image = weights[own, None, None] * (slopes[own] @ spread[own])
+                    # Every other class's deltas, summed up by pixel: (n, K', K) @ (n, K, D or 1).
+                    by_image = weights[own, None, None] * (slopes[own] @ spreads[own])
                     total += torch.einsum("nkd,nd->kd", by_image, start.pixels[own])
             return ClassMaps(groups.classes, self._shown(sums, start, images))
 
@@ -174,10 +172,14 @@ class FirstLayerGradient:
             return ClassMaps(groups.classes, self._shown(sums, start, images))
 
     def _slopes(self, logits: Tensor, asked: Tensor) -> Tensor:
-        """dL/dlogits (N, K) of each image's own loss, which asks for the classes ``asked`` (N,)."""
+        """dL/dlogits (N, ..., K) of each image's own losses, which ask for the classes ``asked``
+        (N, ...)."""
         wanted = F.one_hot(asked, logits.shape[1]).to(logits)
-        # Of a cross entropy, the softmax minus the label; of a logit, 1.
-        return logits.detach().softmax(1) - wanted if self.approach in (1, 2) else wanted
+        if self.approach not in (1, 2):
+            return wanted  # the slopes of a logit
+        # Those of a cross entropy: the softmax minus the label.
+        probabilities = logits.detach().softmax(1)
+        return probabilities.reshape(len(logits), *(1 for _ in asked.shape[1:]), -1) - wanted
 
     def _groups(self, groups: Tensor, images: Tensor) -> _Groups:
         """Cross entropies are averaged over a group's images, logits are added up."""
@@ -262,14 +264,46 @@ class _Start:
             )
         self.pixels = self.call.input.detach().flatten(1)
 
+    def spreads(self) -> Tensor:
+        """The spread of every single logit, (N, K, D), or (N, K, 1) where all pixels share it."""
+        # A function written in Python may hide from a second derivative what it does.
+        if self.call.dims == 0 and not any(function_class(node) for node in nodes(self.logits)):
+            try:
+                return self._summed_slopes().unsqueeze(2)
+            except RuntimeError:
+                pass  # an operation has no second derivative
+        single = torch.eye(self.logits.shape[1]).to(self.logits)
+        return torch.stack([self.spread(k.expand_as(self.logits)) for k in single], dim=1)
+
+    def _summed_slopes(self) -> Tensor:
+        """sum_h dlogit_k / dz1_h, (N, K), by two backward passes whatever K is.
+
+        The deltas are linear in the slopes they start with, so the derivative of their sum is what
+        every single logit's deltas sum up to.
+        """
+        slopes = torch.zeros_like(self.logits, requires_grad=True)
+        deltas = self._deltas(slopes, create_graph=True)
+        (sums,) = torch.autograd.grad(deltas.sum(), slopes, materialize_grads=True)
+        return sums
+
+    def _deltas(self, slopes: Tensor, create_graph: bool = False) -> Tensor:
+        """dL/dz1 for dL/dlogits = ``slopes``."""
+        (deltas,) = torch.autograd.grad(
+            self.logits,
+            self.z1,
+            slopes,
+            retain_graph=True,
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
+        return deltas
+
     def spread(self, slopes: Tensor) -> Tensor:
         """Deltas for dL/dlogits = ``slopes``, summed over each pixel's weights.
 
         (N, D), or (N, 1) where all pixels have the same sum.
         """
-        (deltas,) = torch.autograd.grad(
-            self.logits, self.z1, slopes, retain_graph=True, materialize_grads=True
-        )
+        deltas = self._deltas(slopes)
         if self.call.dims == 0:
             return deltas.sum(1, keepdim=True)
         # All units of a group touch the same pixels, so one unit with weights 1 stands for all of

@@ -146,6 +146,43 @@ def test_all_pairs_in_one_pass_are_the_maps_of_one_pair_each(
                 )
 
 
+class Cube(torch.autograd.Function):
+    """A derivative that no second one sees."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return torch.from_numpy(3 * x.numpy() ** 2 * gradient.detach().numpy())
+
+
+class OncePassed(nn.Module):
+    def forward(self, x):
+        # The fused attention of the CPU has no second derivative.
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(*(x.view(len(x), 2, 2, 4),) * 3).flatten(1)
+
+
+class Cubed(nn.Module):
+    def forward(self, x):
+        return Cube.apply(x)
+
+
+@pytest.mark.parametrize("behind", [Cubed, OncePassed])
+def test_pairs_need_no_second_derivative_of_the_network(images, labels, behind):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(30, 16), behind(), nn.Linear(16, 4)).double()
+    method = FirstLayerGradient(1, relu=False)
+    pairs = method.pairs(network, images, labels)
+    torch.testing.assert_close(
+        pairs.maps[1, 3], method(network, images[labels == 1], 1, other=3), rtol=1e-6, atol=1e-9
+    )
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_convolution_is_the_equivalent_dense_layer_with_untied_weights(groups):
     """Sum of the gradients of those weights of the dense layer that the convolution has at all."""

@@ -1,0 +1,26 @@
+"""Walking the graph that autograd records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+
+def nodes(output: Tensor) -> Iterator[Any]:
+    """The nodes of the graph that computed ``output``, depth first, each once."""
+    waiting: list[Any] = [output.grad_fn]
+    seen: set[Any] = {None}
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            waiting.extend(parent for parent, _ in node.next_functions)
+
+
+def function_class(node: Any) -> type | None:
+    """The ``torch.autograd.Function``, written in Python, that a node stands for; else None."""
+    written: type | None = getattr(node, "_forward_cls", None)
+    return written
