@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -49,12 +49,15 @@ LINEAR = _names("""
 AFFINE = _names("add div mul neg rsub sub")
 """Operations that scale and shift one input element by element, where all else is constant."""
 
-SMOOTH = _names("""
-    addmm baddbmm batch_norm bilinear bmm conv_transpose1d conv_transpose2d conv_transpose3d div
-    einsum group_norm instance_norm layer_norm local_response_norm matmul mm mul normalize pow rdiv
-    rsqrt sqrt square std var
+_RULED = LINEAR | AFFINE | _names("batch_norm conv1d conv2d conv3d linear")
+"""Operations that a method may have a rule of its own for."""
+
+SMOOTH = _RULED | _names("""
+    addmm baddbmm bilinear bmm conv_transpose1d conv_transpose2d conv_transpose3d einsum group_norm
+    instance_norm layer_norm local_response_norm matmul mm normalize pow rdiv rsqrt sqrt square std
+    var
 """)
-"""What a network of ReLUs may contain besides: only the ordinary gradient has a rule for these."""
+"""What a network of ReLUs may contain besides: for these, the ordinary gradient is a rule."""
 
 _RECTIFIERS = _names("clamp clamp_min hardtanh relu relu6 threshold")
 
@@ -184,6 +187,7 @@ class _RuledForward(TorchFunctionMode):
     def __init__(self, rules: Rules, names: Mapping[int, str], stack: list[str]) -> None:
         super().__init__()
         self.rules, self.names, self.stack = rules, names, stack
+        self.gradient = ROUTING | rules.gradient
 
     def __torch_function__(
         self,
@@ -195,38 +199,39 @@ class _RuledForward(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
-        if not _active((args, kwargs)):
+        if not _active(args, kwargs):
             return func(*args, **kwargs)
         name = func.__name__.split(".")[0].strip("_")
         ceiling = _ceiling(func, args, kwargs) if name in _RECTIFIERS else None
         if ceiling is not None:
             rectify = partial(_call_on, func, args[1:], kwargs)
             return _Rectified.apply(args[0], rectify, ceiling, self.rules.relu)
-        if func.__name__ == f"{name}_" and name in AFFINE | LINEAR:
-            # Done beside its target, which then takes the result over: rules need the inputs as
-            # they were.
-            beside = (args[0].clone(), *args[1:])
-            return args[0].copy_(self._ruled(name, getattr(Tensor, name), beside, kwargs))
         return self._ruled(name, func, args, kwargs)
 
     def _ruled(
         self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        found = self._own_rule(name, func, args, kwargs)
+        if name in self.gradient and not _gates(name, args, kwargs):
+            return func(*args, **kwargs)
+        found = self._own_rule(name, func, args, kwargs) if name in _RULED else None
         if found is None:
             output = func(*args, **kwargs)
-            covered = name in ROUTING | self.rules.gradient and not _gates(name, args, kwargs)
-            return output if covered or not self.stack else self._refused(func, output)
+            return self._refused(func, output) if self.stack else output
         operation, rule = found
         if rule is None:
             return func(*args, **kwargs)
+        if func.__name__ == f"{name}_":
+            # Done beside its target, which then takes the result over: rules need the inputs as
+            # they were.
+            beside = (args[0].clone(), *args[1:])
+            return args[0].copy_(self._ruled(name, getattr(Tensor, name), beside, kwargs))
         return _Ruled.apply(operation, rule, lambda: func(*args, **kwargs), *operation.inputs)
 
     def _own_rule(
         self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Operation, _Rule | None] | None:
         """A layer, an affine or a linear operation, and its rule; None for all others."""
-        inputs = _active((args, kwargs))
+        inputs = _active(args, kwargs)
         where = self.stack[-1] if self.stack else ""
         operation = Operation(name, where, inputs, partial(_call_with, func, args, kwargs))
         call = layer_call(func, args, kwargs)
@@ -245,6 +250,9 @@ class _RuledForward(TorchFunctionMode):
 
     def _refused(self, func: Callable[..., Any], output: Any) -> Any:
         """The same output, and the error if some of the score comes through it."""
+        tensors = _active(output)
+        if not tensors:
+            return output
         where = f"layer {self.stack[-1]!r}" if self.stack[-1] else "the model's own forward pass"
         operation = resolve_name(func) or str(func)
         message = f"model: {self.rules.method} has no rule for {operation} in {where}"
@@ -252,7 +260,7 @@ class _RuledForward(TorchFunctionMode):
         def refuse(_signal: Tensor) -> None:
             raise ValueError(message)
 
-        for tensor in _active(output):
+        for tensor in tensors:
             tensor.register_hook(refuse)
         return output
 
@@ -303,14 +311,18 @@ class _Rectified(torch.autograd.Function):
         return ctx.rule(signal, gradient), None, None, None
 
 
-def _active(value: Any) -> tuple[Tensor, ...]:
+def _active(*values: Any) -> tuple[Tensor, ...]:
     """The tensors that depend on the image, in the order of a call's arguments."""
-    if isinstance(value, Tensor):
-        return (value,) if value.requires_grad else ()
-    if isinstance(value, (tuple, list, dict)):
-        parts = value.values() if isinstance(value, dict) else value
-        return tuple(tensor for part in parts for tensor in _active(part))
-    return ()
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += _active(*value)
+        elif isinstance(value, dict):
+            found += _active(*value.values())
+    return tuple(found)
 
 
 def _call_on(
@@ -334,8 +346,15 @@ def _ceiling(
     """Where a ReLU stops rising: at infinity, a ReLU6 at 6. None for what is no ReLU, as a tanh."""
     if any(isinstance(a, Tensor) for a in (*args[1:], *kwargs.values())):
         return None
+    return _probed_ceiling(func, args[1:], tuple(kwargs.items()))
+
+
+@lru_cache(maxsize=64)
+def _probed_ceiling(
+    func: Callable[..., Tensor], rest: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
+) -> float | None:
     probe = torch.tensor([-1.0, 0.0, 0.5, math.inf])
-    *values, ceiling = func(probe, *args[1:], **kwargs).tolist()
+    *values, ceiling = func(probe, *rest, **dict(kwargs)).tolist()
     return float(ceiling) if values == [0.0, 0.0, 0.5] else None
 
 

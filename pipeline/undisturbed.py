@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_HOOKS = tuple(n for n, v in vars(nn.Module()).items() if "hooks" in n and isinstance(v, dict))
+"""Where a module keeps its hooks."""
+
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
@@ -66,12 +69,14 @@ def _modes(module: nn.Module) -> Iterator[None]:
     # frozen submodule.
     before = [(m, m.training) for m in module.modules()]
     try:
-        for m, _ in before:
-            m.training = False
+        for m, training in before:
+            if training:
+                m.training = False
         yield
     finally:
         for m, training in before:
-            m.training = training
+            if m.training != training:
+                m.training = training
 
 
 @contextmanager
@@ -79,14 +84,14 @@ def _hooks(module: nn.Module) -> Iterator[None]:
     before = [
         (hooks, dict(hooks))
         for m in module.modules()
-        for name, hooks in vars(m).items()
-        if "hooks" in name and isinstance(hooks, dict)
+        for hooks in map(vars(m).get, _HOOKS)
+        if hooks is not None
     ]
     try:
         yield
     finally:
         for hooks, kept in before:
-            if hooks != kept:
+            if (hooks or kept) and hooks != kept:
                 hooks.clear()
                 hooks.update(kept)
 
