@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from benchmarks.compare import (
     Measured,
     NotTheSame,
     Side,
-    relative_error,
     timed,
 )
 from benchmarks.scale import Scale, default_network, full_range, pictures, residual_network
@@ -73,9 +73,11 @@ def saliency(what: Explained, samples: int) -> Tensor:
     """PAIR's package takes one image at a time, and calls the network for one noisy copy."""
     method = pair.GradientSaliency()
 
-    def gradients(images: Any, target: int, expected_keys: Any = None) -> dict[str, Any]:
+    def gradients(
+        images: Any, call_model_args: int | None = None, expected_keys: Any = None
+    ) -> dict[str, Any]:
         x = torch.as_tensor(np.asarray(images), dtype=torch.float32).requires_grad_()
-        (gradient,) = torch.autograd.grad(what.model(x)[:, target].sum(), x)
+        (gradient,) = torch.autograd.grad(what.model(x)[:, call_model_args].sum(), x)
         return {pair.INPUT_OUTPUT_GRADIENTS: gradient.numpy()}
 
     maps = [
@@ -95,18 +97,30 @@ def chunks(what: Explained, samples: int) -> Mapping[str, Side]:
     }
 
 
-def reference_error(what: Explained, samples: int) -> Check:
-    """Our error, relative to many samples, must not be the larger one."""
-
-    def check(a: Tensor, b: Tensor) -> str:
-        reference = ours(what, samples, seed=1)
-        return _no_worse(relative_error(a, reference), relative_error(b, reference))
-
-    return check
+def reference(what: Explained, scale: Scale) -> Tensor:
+    """So many samples that their own error does not count."""
+    return ours(what, scale.pick(20_000, 2_000), seed=1)
 
 
-def _no_worse(a: float, b: float) -> str:
-    if not a <= b:
+def image_error(maps: Tensor, expected: Tensor) -> float:
+    """The relative error of a map in L2, averaged over the images."""
+    error, norm = ((m.double()).flatten(1).norm(dim=1) for m in (maps - expected, expected))
+    return float((error / norm).mean())
+
+
+def reference_error(expected: Tensor) -> Check:
+    """Our error must not be the larger one."""
+    return lambda a, b: _no_worse(image_error(a, expected), image_error(b, expected), 0.05)
+
+
+def fewest(error: Callable[[int], float], rival: float, most: int) -> int:
+    """The fewest samples, a pair at a time, whose error is not above the rival's."""
+    return next((n for n in range(2, most, 2) if error(n) <= rival), most)
+
+
+def _no_worse(a: float, b: float, spread: float) -> str:
+    """Of two errors that differ by this share from draw to draw."""
+    if not a <= (1 + spread) * b:
         raise NotTheSame(f"our error is {a:.4f}, the rival's {b:.4f}")
     return f"error {a:.4f}, rival {b:.4f}"
 
@@ -121,20 +135,24 @@ def repeated(what: Explained, draw: Any) -> Side:
     return side
 
 
-def spread_error(a: Any, b: Any) -> str:
-    """The errors by the difference of two independent draws, which is √2 times that of one.
+def draw_error(a: Tensor, b: Tensor) -> float:
+    """The error of one of two independent draws: their difference is √2 times that."""
+    return float((a - b).norm() / (a + b).div(2).norm() / 2**0.5)
 
-    A reference of 20,000 samples would take hours. That both estimate the same is seen by their
-    difference, which must not exceed what their errors explain.
+
+def spread_error(a: Any, b: Any) -> str:
+    """The errors by the difference of two draws, since 20,000 samples would take hours.
+
+    That both estimate the same is seen by their difference, which must not exceed what their errors
+    explain.
     """
     (a0, a1), (b0, b1) = ((first, again()) for first, again in (a, b))
-    norm = (a0 + a1 + b0 + b1).div(4).norm()
-    error_a, error_b = (float((x - y).norm() / norm / 2**0.5) for x, y in ((a0, a1), (b0, b1)))
-    apart = float(((a0 + a1) / 2 - (b0 + b1) / 2).norm() / norm)
+    error_a, error_b = draw_error(a0, a1), draw_error(b0, b1)
+    apart = float((a0 + a1 - b0 - b1).norm() / (a0 + a1 + b0 + b1).div(2).norm())
     expected = ((error_a**2 + error_b**2) / 2) ** 0.5
     if apart > 1.5 * expected:
         raise NotTheSame(f"the means are {apart:.4f} apart, errors explain {expected:.4f}")
-    return _no_worse(error_a, error_b)
+    return _no_worse(error_a, error_b, 0.1)
 
 
 def default_equal_samples(scale: Scale) -> Comparison:
@@ -145,80 +163,83 @@ def default_equal_samples(scale: Scale) -> Comparison:
         Aim.faster(4),
         timed(partial(ours, what, n)),
         chunks(what, n),
-        reference_error(what, scale.pick(20_000, 2_000)),
+        reference_error(reference(what, scale)),
         scale.pick(15, 1),
     )
 
 
 def default_equal_error(scale: Scale) -> Comparison:
-    what, n, fewer = default(scale), scale.pick(50, 20), scale.pick(16, 8)
-    return Comparison(
-        f"SmoothGrad to the error of Captum's n = {n}, default network, {len(what.images)} images",
-        "Captum NoiseTunnel",
-        Aim.faster(10),
-        timed(partial(ours, what, fewer)),
-        chunks(what, n),
-        reference_error(what, scale.pick(20_000, 2_000)),
-        scale.pick(15, 1),
-    )
+    what, n = default(scale), scale.pick(50, 20)
+    sides = chunks(what, n)
+    return _to_the_error(scale, what, n, "Captum NoiseTunnel", sides, Aim.faster(10), 15)
 
 
 def default_pair(scale: Scale) -> Comparison:
-    what, n, fewer = default(scale), scale.pick(50, 20), scale.pick(16, 8)
+    what, n = default(scale), scale.pick(50, 20)
+    sides = {"one image at a time": timed(partial(saliency, what, n))}
+    return _to_the_error(scale, what, n, "PAIR saliency", sides, Aim.faster(40), 5)
+
+
+def _to_the_error(
+    scale: Scale,
+    what: Explained,
+    n: int,
+    rival: str,
+    sides: Mapping[str, Side],
+    aim: Aim,
+    pairs: int,
+) -> Comparison:
+    """Our fewest samples that are no worse than n of the rival's."""
+    expected = reference(what, scale)
+    (side, *_) = sides.values()
+    limit = fmean(image_error(side().result, expected) for _ in range(3))
+    fewer = fewest(lambda samples: image_error(ours(what, samples), expected), limit, n)
     return Comparison(
-        f"SmoothGrad to the error of saliency's n = {n}, default network, "
+        f"SmoothGrad to the error of the rival's n = {n} (ours: {fewer}), default network, "
         f"{len(what.images)} images",
-        "PAIR saliency",
-        Aim.faster(40),
+        rival,
+        aim,
         timed(partial(ours, what, fewer)),
-        {"one image at a time": timed(partial(saliency, what, n))},
-        reference_error(what, scale.pick(20_000, 2_000)),
-        scale.pick(5, 1),
+        sides,
+        reference_error(expected),
+        scale.pick(pairs, 1),
     )
 
 
 def residual_equal_samples(scale: Scale) -> Comparison:
     what, n = residual(scale), scale.pick(20, 4)
-    return Comparison(
-        f"SmoothGrad, resnet18, {len(what.images)} images {_size(what)}, n = {n}",
-        "Captum NoiseTunnel",
-        Aim(1.0),
-        repeated(what, lambda seed: ours(what, n, seed)),
-        {
-            name: repeated(what, partial(_ignoring_seed, what, n, chunk))
-            for name, chunk in _residual_chunks(n)
-        },
-        spread_error,
-        scale.pick(3, 1),
-    )
+    return _residual(scale, f"n = {n}", what, n, n, Aim(1.0))
 
 
 def residual_equal_error(scale: Scale) -> Comparison:
-    what, n, fewer = residual(scale), scale.pick(20, 4), scale.pick(6, 2)
+    what, n = residual(scale), scale.pick(20, 4)
+    limit = draw_error(captum(what, n, 2), captum(what, n, 2))
+    fewer = fewest(
+        lambda samples: draw_error(ours(what, samples), ours(what, samples, seed=1)), limit, n
+    )
+    work = f"to the error of the rival's n = {n} (ours: {fewer})"
+    return _residual(scale, work, what, n, fewer, Aim.faster(2.5))
+
+
+def _residual(
+    scale: Scale, work: str, what: Explained, n: int, ours_n: int, aim: Aim
+) -> Comparison:
+    height, width = what.images.shape[-2:]
     return Comparison(
-        f"SmoothGrad to the error of Captum's n = {n}, resnet18, "
-        f"{len(what.images)} images {_size(what)}",
+        f"SmoothGrad, {work}, resnet18, {len(what.images)} images {height} × {width}",
         "Captum NoiseTunnel",
-        Aim.faster(2.5),
-        repeated(what, lambda seed: ours(what, fewer, seed)),
+        aim,
+        repeated(what, lambda seed: ours(what, ours_n, seed)),
         {
-            name: repeated(what, partial(_ignoring_seed, what, n, chunk))
-            for name, chunk in _residual_chunks(n)
+            f"{chunk} samples a pass": repeated(what, partial(_ignoring_seed, what, n, chunk))
+            for chunk in (1, 2, 5, 10)
+            if chunk <= n
         },
         spread_error,
-        scale.pick(3, 1),
+        scale.pick(5, 1),
     )
-
-
-def _residual_chunks(n: int) -> list[tuple[str, int]]:
-    return [(f"{chunk} samples a pass", chunk) for chunk in (1, 2, 5, 10) if chunk <= n]
 
 
 def _ignoring_seed(what: Explained, samples: int, chunk: int, seed: int) -> Tensor:
     """Captum draws from torch's own generator, so every call is another draw."""
     return captum(what, samples, chunk)
-
-
-def _size(what: Explained) -> str:
-    height, width = what.images.shape[-2:]
-    return f"{height} × {width}"

@@ -16,8 +16,8 @@ from firstlight.pipeline.method import Method, checked_images
 from firstlight.pipeline.scores import Score, Target, as_score
 from firstlight.pipeline.undisturbed import undisturbed
 
-_VALUES_PER_PASS = 2**20
-"""How many values the noisy images of one forward pass may hold."""
+_VALUES_PER_PASS = 3 * 2**19
+"""How many values the noisy images of one forward pass may hold: ten of 3 × 224 × 224."""
 
 _SAMPLES_BETWEEN_CHECKS = 10
 """How many samples are drawn before their error is compared with the tolerance."""
