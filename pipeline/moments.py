@@ -18,6 +18,9 @@ from firstlight.pipeline.unit_inputs import UnitInputs, unit_outputs
 DEAD_INPUT = 1e-3
 """An input of at most this share of the layer's largest variance is dropped (MNIST's border)."""
 
+_FLOOR = 1e-12
+"""The least eigenvalue of a covariance, as a share of its largest, where it is singular."""
+
 _CHUNK = 2**21
 """Numbers in the largest matrix of samples: 16 MB, whatever the layer."""
 
@@ -126,9 +129,11 @@ class PositiveMoments:
 class SquareRoot:
     """R with C = R Rᵀ for covariances C (groups, inputs, inputs), and its inverse.
 
-    A Cholesky factor; where C is singular to rounding, the root on C's range from its eigenvalues,
-    with the pseudo-inverse. (The eigenvalues would do for both, but take 30 times as long.)
-    With a cutoff, that range is cut down to eigenvalues above this share of the largest.
+    A Cholesky factor; where C is singular to rounding, from eigenvalues that are not let below a
+    floor: what a pattern has in a direction in which the inputs do not vary then tells y, as in
+    least squares. (The eigenvalues would do for both, but take 30 times as long.)
+    With a cutoff, the root on the range of the eigenvalues above this share of the largest, with
+    the pseudo-inverse.
     """
 
     root: Tensor
@@ -140,7 +145,7 @@ class SquareRoot:
         if covariance.numel() == 0:
             return cls(covariance, covariance)
         if cutoff > limit:
-            return cls._from_eigenvalues(covariance, cutoff)
+            return cls._within(covariance, cutoff)
         factor, failed = torch.linalg.cholesky_ex(covariance)
         pivots = factor.diagonal(dim1=-2, dim2=-1) ** 2
         if not failed.any() and (pivots.amin(-1) > limit * pivots.amax(-1)).all():
@@ -148,12 +153,14 @@ class SquareRoot:
                 covariance.shape[-1], dtype=covariance.dtype, device=covariance.device
             )
             return cls(factor, torch.linalg.solve_triangular(factor, identity, upper=False))
-        return cls._from_eigenvalues(covariance, limit)
+        values, vectors = torch.linalg.eigh(covariance)
+        size = values.clamp(min=_FLOOR * values[..., -1:]).sqrt().unsqueeze(-2)
+        return cls(vectors * size, (vectors / size).mT)
 
     @classmethod
-    def _from_eigenvalues(cls, covariance: Tensor, limit: float) -> SquareRoot:
+    def _within(cls, covariance: Tensor, cutoff: float) -> SquareRoot:
         values, vectors = torch.linalg.eigh(covariance)
-        inside = values > limit * values[..., -1:]
+        inside = values > cutoff * values[..., -1:]
         size = torch.where(inside, values, 1).sqrt()
         root, inverse = (
             vectors * torch.where(inside, s, 0).unsqueeze(-2) for s in (size, 1 / size)
