@@ -30,7 +30,15 @@ def main(args: Sequence[str] | None = None) -> None:
         parser.error(f"there is no row {unknown[0]}, but {', '.join(known)}")
     scale = Scale.of(options)
     print(f"{machine()}\n\n{markdown(HEADINGS, [])}", flush=True)
-    lines, refused = [], []
+    lines: list[Line] = []
+    refused: list[str] = []
+
+    def keep(*further: str) -> None:
+        # After every row, for some take minutes.
+        if options.markdown:
+            rows = markdown(HEADINGS, [cells(line) for line in lines])
+            write(options.markdown, [machine(), *([rows] if lines else []), *refused, *further])
+
     for name in (name for name in names if name in ROWS):
         try:
             lines.append(measured(name, scale))
@@ -39,17 +47,14 @@ def main(args: Sequence[str] | None = None) -> None:
             print(refused[-1], flush=True)
         else:
             print(f"| {' | '.join(cells(lines[-1]))} |", flush=True)
-    found = growth.curves(scale.quick) if "growth" in names else []
-    tables = [markdown(HEADINGS, [cells(line) for line in lines])] if lines else []
-    tables += refused
-    if found:
-        tables.append(markdown(growth.HEADINGS, [curve.cells() for curve in found]))
-        print(f"\n{tables[-1]}")
-    if options.markdown:
-        if found:
+        keep()
+    if "growth" in names:
+        found = growth.curves(scale.quick)
+        table = markdown(growth.HEADINGS, [curve.cells() for curve in found])
+        print(f"\n{table}")
+        if options.markdown:
             growth.plot(found, options.markdown.parent / "figures" / "growth.png")
-            tables.append("![How time and memory grow](figures/growth.png)")
-        write(options.markdown, [machine(), *tables])
+        keep(table, "![How time and memory grow](figures/growth.png)")
 
 
 def measured(name: str, scale: Scale) -> Line:
