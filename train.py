@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import dis
+import errno
 import importlib
 import inspect
 import logging
@@ -148,8 +149,11 @@ class CommandLine(LightningCLI):
             for score in filter(None, scores):
                 print(f"Test accuracy  {score['test/accuracy']:.4f}")
             print(f"Run            {folder}")
-            show = f"tensorboard --logdir {shlex.quote(folder)} --samples_per_plugin images=1000"
-            print(f"Look at it     {show}")
+            board = Path(sys.executable).with_name("tensorboard")
+            if board.is_relative_to(Path.cwd()):
+                board = board.relative_to(Path.cwd())
+            show = [str(board), "--logdir", folder, "--samples_per_plugin", "images=1000"]
+            print(f"Look at it     {shlex.join(show)}")
 
 
 def run_folder(config: Namespace) -> Path | None:
@@ -201,7 +205,8 @@ def main(args: Sequence[str] | None = None) -> None:
             )
     except SystemExit as end:
         if end.code == 1:  # how Lightning ends after Ctrl-C
-            print("train.py: interrupted; --ckpt_path last goes on from there", file=sys.stderr)
+            advice = "once there is a checkpoint, fit --ckpt_path last goes on from it"
+            print(f"train.py: interrupted; {advice}", file=sys.stderr)
         raise
     except Exception as error:
         said = _meant_for_users(error)
@@ -312,6 +317,8 @@ def _meant_for_users(error: BaseException) -> str | None:
         return explained(str(error), ())
     if isinstance(error, Mistake | MisconfigurationException):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error}; what was written before stays readable"
     # A worker process of a data loader sends its traceback as text.
     raised = r"""/datamodules/[^"]*", line .*\n +raise .*\n(?:[ ~^]+\n)?\w+: (.+)\s*\Z"""
     if found := re.search(raised, str(error)):

@@ -60,6 +60,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def measured(name: str, scale: Scale) -> Line:
     """A row of the table, with the memory of both sides."""
     row = compare(ROWS[name](scale))
+    if not row.comparison.in_process:
+        return Line(row, (None, None))
     return Line(row, (peak(name, "ours", scale), peak(name, row.setting, scale)))
 
 

@@ -66,6 +66,7 @@ class Comparison:
             fastest counts.
         check: what "the same result" means.
         pairs: how often both sides run.
+        in_process: whether the work is done in this process, so that its memory can be measured.
     """
 
     work: str
@@ -75,6 +76,7 @@ class Comparison:
     theirs: Mapping[str, Side]
     check: Check
     pairs: int = 5
+    in_process: bool = True
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ def callbacks(scale: Scale) -> Comparison:
         {"": timed(partial(_import, "lightning.pytorch"))},
         lambda ours, theirs: "-",
         scale.pick(5, 1),
+        in_process=False,
     )
 
 

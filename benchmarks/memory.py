@@ -1,4 +1,5 @@
-"""How much memory a side needs: the rise of the peak of a fresh process over what it held before.
+"""How much memory a side needs: the rise of the peak of a fresh process over what it held before,
+when it does the work for the second time, with everything loaded.
 
 ``python -m benchmarks.memory NAME SETTING [--quick] [--mnist ROOT]`` prints bytes; SETTING is
 ``ours`` or that of a rival. Only Linux lets a process reset its peak.
@@ -49,8 +50,9 @@ def main() -> None:
     parser.add_argument("setting")
     options = parser.parse_args()
     comparison = ROWS[options.name](Scale.of(options))
-    sides = {"ours": comparison.ours, **comparison.theirs}
-    print(rise(sides[options.setting]))
+    side = {"ours": comparison.ours, **comparison.theirs}[options.setting]
+    side()
+    print(rise(side))
 
 
 if __name__ == "__main__":

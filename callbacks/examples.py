@@ -43,7 +43,7 @@ def unpack(batch: Any) -> Examples:
     Raises:
         ValueError: the batch holds no such images.
     """
-    tensors = [value for value in _values(batch) if isinstance(value, Tensor)]
+    tensors = [value for value in leaves(batch) if isinstance(value, Tensor)]
     images = next((t for t in tensors if t.ndim == 4 and t.is_floating_point()), None)
     if images is None:
         found = [f"{t.dtype} {tuple(t.shape)}" for t in tensors] or [type(batch).__name__]
@@ -92,8 +92,13 @@ def pick_at_random(
 def fetch(
     trainer: Trainer, loader: DataLoader[Any], indices: Sequence[int], unpack: Unpack
 ) -> Examples:
-    """The examples at these places of the loader's data set, on the trainer's device."""
-    return Examples(*unpack(trainer.strategy.batch_to_device(_batch(loader, indices))))
+    """The examples at these places of the loader's data set, as the model gets them."""
+    return Examples(*unpack(for_model(trainer, _batch(loader, indices))))
+
+
+def for_model(trainer: Trainer, batch: Any) -> Any:
+    """The batch in the trainer's precision and on its device, as Lightning's own loops hand it."""
+    return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 
 
 def indexable_loader(trainer: Trainer, train: bool) -> DataLoader[Any]:
@@ -108,7 +113,7 @@ def indexable_loader(trainer: Trainer, train: bool) -> DataLoader[Any]:
         loaders = [trainer.test_dataloaders]
     else:
         loaders = [trainer.val_dataloaders, trainer.train_dataloader][:: -1 if train else 1]
-    for loader in _values(loaders):
+    for loader in leaves(loaders):
         indexable = isinstance(loader, DataLoader) and not isinstance(
             loader.dataset, IterableDataset
         )
@@ -165,12 +170,12 @@ def _labels(dataset: Any) -> Tensor | None:
     )
 
 
-def _values(value: Any) -> Iterable[Any]:
+def leaves(value: Any) -> Iterable[Any]:
     """The leaves of nested tuples, lists and dicts."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (tuple, list)):
         for item in value:
-            yield from _values(item)
+            yield from leaves(item)
     else:
         yield value

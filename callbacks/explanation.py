@@ -15,7 +15,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from firstlight.callbacks.examples import Examples, Unpack, pick_per_class, unpack
+from firstlight.callbacks.examples import (
+    Examples,
+    Unpack,
+    for_model,
+    pick_per_class,
+    unpack,
+)
 from firstlight.callbacks.loggers import log, log_step
 from firstlight.pipeline import undisturbed
 
@@ -26,6 +32,8 @@ class Explanation:
 
     pictures: dict[str, Tensor] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    """Why some of it is missing."""
 
 
 class ExplanationCallback(Callback):
@@ -91,14 +99,20 @@ class ExplanationCallback(Callback):
         """Raise a ValueError, when the run starts, if an argument does not fit the model."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)):
-            raise MisconfigurationException(
-                f"{type(self).__name__} needs the whole model on one device, but "
-                f"{type(trainer.strategy).__name__} spreads its weights over several"
-            )
-        self.check(pl_module)
+        needs_whole_model(self, trainer)
         # Another run of the same callback may have other data.
         self._picked.clear()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not in setup, which comes before the model's own, where it may make its layers.
+        self.check(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.check(pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.check(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.before_training and trainer.global_step == 0:
@@ -128,7 +142,7 @@ class ExplanationCallback(Callback):
     def examples(self, trainer: Trainer, per_class: int, most_classes: int) -> Examples:
         """What the user's ``images`` returns, or images picked class by class."""
         if self.images is not None:
-            return Examples(*trainer.strategy.batch_to_device(self.images(trainer)))
+            return Examples(*for_model(trainer, self.images(trainer)))
         return pick_per_class(trainer, self.unpack, per_class, most_classes)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule, when: str) -> None:
@@ -149,14 +163,27 @@ class ExplanationCallback(Callback):
             pictures = {f"{family}/{name}": picture for name, picture in found.pictures.items()}
             scalars = {f"{family}/{name}": value for name, value in found.scalars.items()}
             log(trainer, pictures, scalars, log_step(trainer))
+            for reason in found.failures:
+                self._warn(when, f"in part: {reason}")
         except Exception as error:
-            if not self._failed:
-                rank_zero_warn(
-                    f"{type(self).__name__} could not explain the model ({when}): "
-                    f"{type(error).__name__}: {error}. "
-                    "The run goes on; later failures of this callback are not reported."
-                )
-            self._failed = True
+            self._warn(when, f"{type(error).__name__}: {error}")
+
+    def _warn(self, when: str, reason: str) -> None:
+        if not self._failed:
+            rank_zero_warn(
+                f"{type(self).__name__} could not explain the model ({when}): {reason}. "
+                "The run goes on; later failures of this callback are not reported."
+            )
+        self._failed = True
+
+
+def needs_whole_model(callback: Callback, trainer: Trainer) -> None:
+    """Raise a MisconfigurationException if the trainer spreads the model over several devices."""
+    if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)):
+        raise MisconfigurationException(
+            f"{type(callback).__name__} needs the whole model on one device, but "
+            f"{type(trainer.strategy).__name__} spreads its weights over several"
+        )
 
 
 def must_be(name: str, value: object, kind: Any, described: str) -> None:

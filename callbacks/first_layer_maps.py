@@ -28,7 +28,7 @@ class FirstLayerMaps(ExplanationCallback):
     the class mean.
 
     Args:
-        other: the other class of approaches 1 and 4; its own images get the class after it.
+        other: the other class of approaches 1 and 4; its own images get the class before it.
         images_per_class: how many validation (else training) images of each class make up its map.
         most_classes: how many classes are shown.
         every_n_epochs, before_training, unpack, images: as in :class:`ExplanationCallback`.
@@ -69,7 +69,8 @@ class FirstLayerMaps(ExplanationCallback):
         images, labels = picked
         if labels is None:
             raise ValueError("first-layer maps need labelled images; the batches hold no labels")
-        other = torch.where(labels == self.other, self.other + 1, self.other)
+        neighbour = self.other - 1 if self.other else 1
+        other = torch.where(labels == self.other, neighbour, self.other)
         raw = {
             a: FirstLayerGradient(a, relu=False).by_class(model, images, labels, other)
             for a in (1, 2, 3, 4)
@@ -98,7 +99,7 @@ class FirstLayerMaps(ExplanationCallback):
             row_labels=[str(c) for c in classes],
             column_labels=list(columns),
             title=f"First-layer gradient maps, {when}",
-            caption=f"Other class: {self.other} (for {self.other} itself: {self.other + 1}). Each "
+            caption=f"Other class: {self.other} (for {self.other} itself: {neighbour}). Each "
             "map on its own scale. A map is a weighted sum of images, so up to its sign it "
             "resembles their mean even before training; the last column shows what is beyond.",
             bars=bars,
@@ -110,6 +111,13 @@ class FirstLayerMaps(ExplanationCallback):
                 "gini": float(gini(own).nanmean()),
                 "correlation_with_class_mean": float(correlation(own, means).nanmean()),
             },
+        )
+
+    @property
+    def state_key(self) -> str:
+        """By which a checkpoint tells several of these callbacks apart."""
+        return self._generate_state_key(
+            other=self.other, images_per_class=self.images_per_class, most_classes=self.most_classes
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
-from firstlight.callbacks.examples import Examples, Unpack, unpack
-from firstlight.callbacks.explanation import must_be, whole_number
+from firstlight.callbacks.examples import Examples, Unpack, leaves, unpack
+from firstlight.callbacks.explanation import must_be, needs_whole_model, whole_number
 from firstlight.pipeline import SmoothGrad
 from firstlight.pipeline.method import Method
 from firstlight.pipeline.scores import logits_of
@@ -78,16 +81,19 @@ class MapWriter(BasePredictionWriter):
         self.unpack = unpack
         self._shard: list[WrittenMaps] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        needs_whole_model(self, trainer)
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shard = []
-        loader: Any = trainer.predict_dataloaders
         settings = {
-            "method": repr(self.method),
+            "method": _plain(self.method),
             "batches_per_shard": self.batches_per_shard,
-            "batch_size": getattr(loader, "batch_size", None),
             "dtype": self.dtype,
-            "weights": _fingerprint(pl_module),
+            "weights": _fingerprint(pl_module.state_dict().values()),
             "processes": trainer.world_size,
+            "batches": list(trainer.num_predict_batches),
+            "data": [_described(loader) for loader in _loaders(trainer)],
         }
         manifest = self.folder / "manifest.json"
         if manifest.exists() and json.loads(manifest.read_text()) != settings:
@@ -96,9 +102,9 @@ class MapWriter(BasePredictionWriter):
                 "manifest.json; name another folder or remove this one"
             )
         trainer.strategy.barrier()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not manifest.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            manifest.write_text(json.dumps(settings, indent=1))
+            _write_whole(manifest, json.dumps(settings, indent=1).encode())
         trainer.strategy.barrier()
 
     def write_on_batch_end(
@@ -122,7 +128,9 @@ class MapWriter(BasePredictionWriter):
         self._shard.append(WrittenMaps(torch.as_tensor(batch_indices), predicted.cpu(), maps))
         last = batch_idx + 1 == trainer.num_predict_batches[dataloader_idx]
         if last or (batch_idx + 1) % self.batches_per_shard == 0:
-            _write_whole(path, _joined(self._shard))
+            shard = io.BytesIO()
+            torch.save(_joined(self._shard)._asdict(), shard)
+            _write_whole(path, shard.getvalue())
             self._shard = []
 
     def _path(self, trainer: Trainer, dataloader_idx: int, batch_idx: int) -> Path:
@@ -149,15 +157,55 @@ def _joined(parts: Sequence[WrittenMaps]) -> WrittenMaps:
     return WrittenMaps(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _write_whole(path: Path, shard: WrittenMaps) -> None:
-    """Write beside the place and move into it, so that no half shard is ever seen there."""
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside the place and move into it, so that no half file is ever seen there."""
     beside = path.with_suffix(".part")
-    torch.save(shard._asdict(), beside)
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(beside, path)
 
 
-def _fingerprint(model: nn.Module) -> str:
+def _loaders(trainer: Trainer) -> list[Any]:
+    loaders = trainer.predict_dataloaders
+    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
+
+
+def _described(loader: Any) -> dict[str, Any]:
+    """How the images are split into batches, and by some of them, which images they are."""
+    described: dict[str, Any] = {
+        "batch_size": getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    }
+    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
+        count = len(cast(Sized, loader.dataset))
+        some = sorted({0, count // 2, max(0, count - 1)}) if count else []
+        items = [value for i in some for value in leaves(loader.dataset[i])]
+        described |= {
+            "images": count,
+            "some_of_them": _fingerprint(v for v in items if isinstance(v, Tensor)),
+        }
+    return described
+
+
+def _plain(value: Any) -> Any:
+    """A method and its parameters as plain data, the same in every process."""
+    if is_dataclass(value):
+        parameters = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {f"{type(value).__module__}.{type(value).__qualname__}": parameters}
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {_fingerprint([value])}"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
+def _fingerprint(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

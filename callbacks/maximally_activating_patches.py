@@ -63,7 +63,7 @@ class MaximallyActivatingPatches(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
-        must_be("layers", layers, Sequence | None, "a list of layer names, or None")
+        must_be("layers", layers, list | tuple | None, "a list of layer names, or None")
         whole_number("channels", channels)
         whole_number("k", k)
         whole_number("count", count)

@@ -79,7 +79,7 @@ class PatternMonitor(ExplanationCallback):
         images: Callable[[Trainer], Any] | None = None,
     ) -> None:
         super().__init__(every_n_epochs, before_training, unpack, images)
-        must_be("layers", layers, Sequence | None, "a list of layer names, or None")
+        must_be("layers", layers, list | tuple | None, "a list of layer names, or None")
         for name in ("count", "most_inputs", "units", "most_classes"):
             whole_number(name, locals()[name])
         whole_number("seed", seed, least=0)
@@ -118,18 +118,28 @@ class PatternMonitor(ExplanationCallback):
             statistics.update(batch)
         patterns = statistics.compute()
         found = Explanation()
-        for layer, by_estimator in summary(picked.quality(model, self._judged(patterns))).items():
+        judged = self._judged(patterns)
+        quality = summary(picked.quality(model, judged)) if judged else {}
+        for layer, by_estimator in quality.items():
             for estimator, (mean, _) in by_estimator.items():
-                found.scalars[f"rho/{layer}/{estimator}"] = mean
+                # Some loggers drop what is not ASCII, and would take S_a± for S_a.
+                found.scalars[f"rho/{layer}/{estimator.replace('±', '+-')}"] = mean
             found.scalars[f"excluded/{layer}"] = float(by_estimator["S_a±"].excluded)
         name, first = next(iter(patterns.items()))
         if first.weight[0].ndim == 3 or first.weight[0].numel() == picked.fit[0][0].numel():
             found.pictures["first_layer"] = self._units(name, first, picked.fit[0].shape[1:], when)
-        found.pictures["signal_and_attribution"] = _explained(model, patterns, picked, when)
+        try:
+            found.pictures["signal_and_attribution"] = _explained(model, patterns, picked, when)
+        except ValueError as error:
+            # A network with other activations than ReLUs: the rest is worth having.
+            found.failures.append(str(error))
         return found
 
     def _judged(self, patterns: dict[str, Pattern]) -> dict[str, Pattern]:
         if self.layers is not None:
+            missing = [name for name in self.layers if name not in patterns]
+            if missing:
+                raise ValueError(f"layers={missing}: the model never calls them")
             return {name: patterns[name] for name in self.layers}
         return {n: p for n, p in patterns.items() if p.weight[0].numel() <= self.most_inputs}
 

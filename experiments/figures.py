@@ -56,7 +56,7 @@ def axes(count: int = 1, width: float = 4.2, height: float = 3.2) -> tuple[Figur
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "this experiment draws curves with Matplotlib: pip install 'firstlight[experiments]'"
+            "this experiment draws curves with Matplotlib: pip install '.[experiments]'"
         ) from error
     figure = Figure(figsize=(width * count, height), dpi=110, layout="constrained")
     plots = [figure.add_subplot(1, count, i + 1) for i in range(count)]

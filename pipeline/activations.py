@@ -50,6 +50,8 @@ def share_of_zeros(maps: Tensor) -> Tensor:
     Returns:
         (channels,), between 0 and 1.
     """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"maps: must be a tensor, got {type(maps).__name__}")
     if maps.ndim != 4 or maps.numel() == 0:
         raise ValueError(
             f"maps: must be activation maps (N, channels, rows, columns), got {tuple(maps.shape)}"

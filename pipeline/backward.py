@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.graph import function_class, nodes
 from firstlight.pipeline.layers import LayerCall, layer_call, layer_names
+from firstlight.pipeline.method import NO_WAY
 from firstlight.pipeline.scores import Score
 
 
@@ -58,6 +60,12 @@ SMOOTH = _RULED | _names("""
     var
 """)
 """What a network of ReLUs may contain besides: for these, the ordinary gradient is a rule."""
+
+_CONSTANT = _names("""
+    empty_like full_like new_empty new_full new_ones new_zeros ones_like rand_like randn_like
+    zeros_like
+""")
+"""Operations whose results only have the shape and kind of what they are given."""
 
 _RECTIFIERS = _names("clamp clamp_min hardtanh relu relu6 threshold")
 
@@ -165,7 +173,11 @@ def send_back(
                 raise ValueError(
                     f"model: {rules.method} has no rule for {function}, an autograd function"
                 )
-        (signal,) = torch.autograd.grad(scores, images, start(scores), materialize_grads=True)
+        signal = None
+        if scores.requires_grad:
+            (signal,) = torch.autograd.grad(scores, images, start(scores), allow_unused=True)
+        if signal is None:
+            raise ValueError(NO_WAY)
     return signal
 
 
@@ -188,6 +200,7 @@ class _RuledForward(TorchFunctionMode):
         super().__init__()
         self.rules, self.names, self.stack = rules, names, stack
         self.gradient = ROUTING | rules.gradient
+        self.masks: Any = WeakTensorKeyDictionary()
 
     def __torch_function__(
         self,
@@ -199,6 +212,17 @@ class _RuledForward(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
+        output = self._passed(func, args, kwargs)
+        name = func.__name__.split(".")[0].strip("_")
+        made = args[0] if name == "setitem" else output
+        if isinstance(made, Tensor) and not made.requires_grad and name not in _CONSTANT:
+            tensors = _tensors(args, kwargs)
+            if any(tensor.requires_grad or tensor in self.masks for tensor in tensors):
+                # What depends on the image without a derivative, such as x > 0 or its numbers.
+                self.masks[made] = True
+        return output
+
+    def _passed(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
         if not _active(args, kwargs):
             return func(*args, **kwargs)
         name = func.__name__.split(".")[0].strip("_")
@@ -211,12 +235,15 @@ class _RuledForward(TorchFunctionMode):
     def _ruled(
         self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if name in self.gradient and not _gates(name, args, kwargs):
+        if name in self.gradient and not self._gates(name, args, kwargs):
             return func(*args, **kwargs)
         found = self._own_rule(name, func, args, kwargs) if name in _RULED else None
         if found is None:
             output = func(*args, **kwargs)
-            return self._refused(func, output) if self.stack else output
+            written = args[0] if name == "setitem" else output
+            if self.stack:
+                self._refuse(func, written)
+            return output
         operation, rule = found
         if rule is None:
             return func(*args, **kwargs)
@@ -244,15 +271,16 @@ class _RuledForward(TorchFunctionMode):
                 return None
             layer = _with_norm(inputs[0], *norm)
             return (layer, self.rules.layer) if layer else (operation, self.rules.affine)
-        if name in AFFINE and _elementwise(name, inputs, args, kwargs):
+        gates = self._gates(name, args, kwargs)
+        if name in AFFINE and not gates and _elementwise(name, inputs, args, kwargs):
             return operation, self.rules.affine
         return (operation, self.rules.linear) if name in LINEAR else None
 
-    def _refused(self, func: Callable[..., Any], output: Any) -> Any:
-        """The same output, and the error if some of the score comes through it."""
+    def _refuse(self, func: Callable[..., Any], output: Any) -> None:
+        """An error if some of the score comes through this output."""
         tensors = _active(output)
         if not tensors:
-            return output
+            return
         where = f"layer {self.stack[-1]!r}" if self.stack[-1] else "the model's own forward pass"
         operation = resolve_name(func) or str(func)
         message = f"model: {self.rules.method} has no rule for {operation} in {where}"
@@ -262,7 +290,18 @@ class _RuledForward(TorchFunctionMode):
 
         for tensor in tensors:
             tensor.register_hook(refuse)
-        return output
+
+    def _gates(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an operation may be a ReLU written out, which no rule would notice: a product
+        with a mask, x[x < 0] = 0, or the larger one of two."""
+        tensors = _tensors(args, kwargs)
+        if name == "max":
+            return len(tensors) > 1
+        if name == "setitem":
+            return any(t.dtype == torch.bool or t in self.masks for t in _nested(args[1]))
+        return name in ("mul", "div") and any(
+            t.dtype == torch.bool or t in self.masks for t in tensors
+        )
 
 
 class _Ruled(torch.autograd.Function):
@@ -362,21 +401,20 @@ def _elementwise(
     name: str, inputs: tuple[Tensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
     """Whether a call of one of :data:`AFFINE` scales and shifts one input without repeating it."""
-    if len(inputs) != 1 or kwargs.get("rounding_mode") or _gates(name, args, kwargs):
+    if len(inputs) != 1 or kwargs.get("rounding_mode"):
         return False
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in _tensors(args, kwargs)))
     return shape == inputs[0].shape and (name != "div" or inputs[0] is args[0])
 
 
-def _gates(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a product or a maximum may be a ReLU written out, which no rule would notice."""
-    tensors = _tensors(args, kwargs)
-    masked = name == "mul" and any(tensor.dtype == torch.bool for tensor in tensors)
-    return masked or (name == "max" and len(tensors) > 1)
+def _nested(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for v in value for t in _nested(v)] if isinstance(value, (tuple, list)) else []
 
 
 def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    return [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+    return _nested((*args, *kwargs.values()))
 
 
 def _fixed_norm(

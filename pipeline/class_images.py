@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from firstlight.pipeline.method import checked_images
+from firstlight.pipeline.method import checked_images, slope
 from firstlight.pipeline.scores import Score, Target, as_score, class_tensor, logits_of
 from firstlight.pipeline.undisturbed import undisturbed
 
@@ -221,7 +221,7 @@ class GradientAscent:
                     images = regulariser.project(images, step)
                 history.append(scores)
             with torch.no_grad():
-                history.append(score(model, images))
+                history.append(score(model, images.clone()))
         if not moved.all():
             warnings.warn(
                 f"the score's gradient stayed 0 for image {(~moved).nonzero().flatten().tolist()}: "
@@ -238,8 +238,9 @@ class GradientAscent:
         shown = images
         for regulariser in self.regularisers:
             shown = regulariser.view(shown, generator)
-        scores = score(model, shown)
-        (upward,) = torch.autograd.grad(scores.sum(), images, materialize_grads=True)
+        # A copy, here and below, for a model may work on its input in place.
+        scores = score(model, shown.clone())
+        upward = slope(scores.sum(), images)
         # Added to 0 I, for a penalty need not depend on the images.
         penalty = sum((r.penalty(images).sum() for r in self.regularisers), 0 * images.sum())
         (shrinking,) = torch.autograd.grad(penalty, images)
@@ -326,11 +327,11 @@ class Fooling:
         with undisturbed(model):
             originals = checked_images(model, images)
             with torch.no_grad():
-                num_classes = logits_of(model, originals).shape[1]
+                num_classes = logits_of(model, originals.clone()).shape[1]
             classes = class_tensor("target", target, originals, num_classes)
             images = self._climb(model, originals, LogOdds(classes))
             with torch.no_grad():
-                probabilities = logits_of(model, images).softmax(dim=1)
+                probabilities = logits_of(model, images.clone()).softmax(dim=1)
         changes = images - originals
         return FoolingImages(
             images,
@@ -346,8 +347,8 @@ class Fooling:
         under_way = torch.arange(len(images), device=images.device)
         for step in range(1, self.steps + 1):
             current = images[under_way].requires_grad_()
-            odds = score.select(under_way)(model, current)
-            (gradient,) = torch.autograd.grad(odds.sum(), current, materialize_grads=True)
+            odds = score.select(under_way)(model, current.clone())
+            gradient = slope(odds.sum(), current)
             missing = wanted - odds.detach()
             under_way, gradient = under_way[missing > 0], gradient[missing > 0]
             if not len(under_way):

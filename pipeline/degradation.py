@@ -140,7 +140,7 @@ class ImageDegradation:
         """The curves (N, steps + 1), where in each step all pixels of lower ranks are replaced."""
         fill = self._fill(images)
         rows = max(1, _VALUES_PER_PASS // images[0].numel())
-        classes = torch.cat([logits_of(model, x).argmax(1) for x in images.split(rows)])
+        classes = torch.cat([logits_of(model, x.clone()).argmax(1) for x in images.split(rows)])
         curves = []
         for row in torch.arange(len(images) * len(replaced), device=images.device).split(rows):
             n, step = row // len(replaced), row % len(replaced)
@@ -167,7 +167,13 @@ def degradation_area(curves: Tensor) -> Tensor:
     For removal smaller is better, for insertion larger. Of ``curves - random_curves`` it is the
     area relative to random order. For removal it is the probability at the start minus the AOPC of
     Samek et al. 2017 (arXiv:1509.06321).
+
+    Raises:
+        TypeError: ``curves`` is not a floating point tensor.
     """
+    if not isinstance(curves, Tensor) or not curves.is_floating_point():
+        got = curves.dtype if isinstance(curves, Tensor) else type(curves).__name__
+        raise TypeError(f"curves: must be a floating point tensor (..., steps), got {got}")
     return curves.mean(-1)
 
 

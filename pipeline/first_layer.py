@@ -11,20 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from firstlight.pipeline.layers import LayerCall, layer_call
+from firstlight.pipeline.layers import METADATA, LayerCall, layer_call
 from firstlight.pipeline.scores import Score
-
-_METADATA = {
-    "__get__",
-    "__len__",
-    "dim",
-    "ndimension",
-    "size",
-    "numel",
-    "stride",
-    "is_contiguous",
-    "is_floating_point",
-}
 
 
 @dataclass(frozen=True)
@@ -63,9 +51,15 @@ def first_layer(model: nn.Module, images: Tensor, score: Score) -> FirstLayer:
 
 @contextmanager
 def first_layer_returns(first: FirstLayer, outputs: Tensor) -> Iterator[None]:
-    """Inside, the first layer returns ``outputs``, of any number of rows: only the rest runs."""
-    with _Replace(first.call.weight, outputs):
+    """Inside, the first layer returns ``outputs``, of any number of rows: only the rest runs.
+
+    Raises:
+        RuntimeError: no layer was called inside.
+    """
+    with _Replace(outputs) as replace:
         yield
+    if not replace.done:
+        raise RuntimeError("the model called no layer, so its first one could not be replaced")
 
 
 class _Watch(TorchFunctionMode):
@@ -92,9 +86,11 @@ class _Watch(TorchFunctionMode):
         if call is not None and self.call is None:
             self.call, self.output = call, result.clone()
             self.alone &= self._is_image(call.input)
+        elif call is not None and self.call is not None and call.weight is self.call.weight:
+            self.alone = False  # a layer that is used again
         elif any(self._shares_memory(a) for a in _tensors((args, kwargs))):
             only_looked = (
-                not isinstance(result, Tensor) and getattr(func, "__name__", "") in _METADATA
+                not isinstance(result, Tensor) and getattr(func, "__name__", "") in METADATA
             )
             only_reshaped = isinstance(result, Tensor) and self._is_image(result)
             self.alone &= (only_looked or only_reshaped) and self.images._version == version
@@ -110,10 +106,15 @@ class _Watch(TorchFunctionMode):
 
 
 class _Replace(TorchFunctionMode):
-    def __init__(self, weight: Tensor, outputs: Tensor) -> None:
+    """Replaces what the first call of a layer returns.
+
+    It is known by its place: a weight may be computed anew in every pass, as by weight norm.
+    """
+
+    def __init__(self, outputs: Tensor) -> None:
         super().__init__()
-        self.weight = weight
         self.outputs = outputs
+        self.done = False
 
     def __torch_function__(
         self,
@@ -122,8 +123,8 @@ class _Replace(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Any = None,
     ) -> Any:
-        call = layer_call(func, args, kwargs or {})
-        if call is not None and call.weight is self.weight:
+        if not self.done and layer_call(func, args, kwargs or {}) is not None:
+            self.done = True
             # A copy, for a ReLU that works in place must not write to a leaf.
             return self.outputs.clone()
         return func(*args, **(kwargs or {}))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from firstlight.pipeline.graph import function_class, nodes
 from firstlight.pipeline.layers import LayerCall, layer_call
-from firstlight.pipeline.method import checked_images
+from firstlight.pipeline.method import NO_WAY, checked_images
 from firstlight.pipeline.scores import class_tensor, logits_of
 from firstlight.pipeline.undisturbed import undisturbed
 
@@ -125,7 +125,7 @@ class FirstLayerGradient:
             )
         with undisturbed(model):
             images = checked_images(model, images)
-            num_classes = logits_of(model, images[:1].clone()).shape[1]
+            num_classes = _num_classes(model, images)
             labels = class_tensor("labels", labels, images, num_classes)
             groups = self._groups(labels, images)
             sums = torch.zeros(len(groups.classes), num_classes, images[0].numel()).to(images)
@@ -152,7 +152,7 @@ class FirstLayerGradient:
         """One map for all images that ``group`` gives the same number."""
         with undisturbed(model):
             images = checked_images(model, images)
-            num_classes = logits_of(model, images[:1].clone()).shape[1]
+            num_classes = _num_classes(model, images)
             labels = asked = class_tensor("labels", labels, images, num_classes)
             if self.approach in (1, 4):
                 if other is None:
@@ -251,17 +251,9 @@ class _Start:
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         with _LeafBehindFirstLayer() as first:
             self.logits = logits_of(model, images.clone())
-        if first.call is None:
-            raise ValueError(
-                "model: calls no linear or convolution layer, so it has no first layer"
-            )
+        assert first.call is not None
         self.call, self.z1 = first.call, first.z1
         self.units = self.z1[0].numel()
-        if self.call.input.shape != (images.shape if self.call.dims else images.flatten(1).shape):
-            raise ValueError(
-                f"model: its first layer sees inputs of shape {tuple(self.call.input.shape)}, "
-                f"which do not correspond pixel by pixel to images of shape {tuple(images.shape)}"
-            )
         self.pixels = self.call.input.detach().flatten(1)
 
     def spreads(self) -> Tensor:
@@ -288,14 +280,18 @@ class _Start:
 
     def _deltas(self, slopes: Tensor, create_graph: bool = False) -> Tensor:
         """dL/dz1 for dL/dlogits = ``slopes``."""
-        (deltas,) = torch.autograd.grad(
-            self.logits,
-            self.z1,
-            slopes,
-            retain_graph=True,
-            create_graph=create_graph,
-            materialize_grads=True,
-        )
+        deltas = None
+        if self.logits.requires_grad:
+            (deltas,) = torch.autograd.grad(
+                self.logits,
+                self.z1,
+                slopes,
+                retain_graph=True,
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        if deltas is None:
+            raise ValueError(NO_WAY)
         return deltas
 
     def spread(self, slopes: Tensor) -> Tensor:
@@ -313,6 +309,43 @@ class _Start:
         touched = self.call.with_input(x)(torch.ones_like(self.call.weight[:groups]))
         (spread,) = torch.autograd.grad(touched, x, deltas.unflatten(1, (groups, -1)).sum(2))
         return spread.flatten(1)
+
+
+def _num_classes(model: nn.Module, images: Tensor) -> int:
+    """How many logits the model has, tried on one image.
+
+    Raises:
+        ValueError: it has no first layer, or one that does not see pixel by pixel.
+    """
+    image = images[:1].detach().requires_grad_()
+    with _LeafBehindFirstLayer() as first:
+        logits = logits_of(model, image.clone())
+    if first.call is None:
+        raise ValueError("model: calls no linear or convolution layer, so it has no first layer")
+    inputs = first.call.input
+    shape = image.shape if first.call.dims else image.flatten(1).shape
+    if inputs.shape != shape or not _pixel_by_pixel(inputs, image):
+        raise ValueError(
+            f"model: its first layer sees inputs of shape {tuple(inputs.shape)}, which do not "
+            f"correspond pixel by pixel to images of shape {tuple(image.shape)}"
+        )
+    return logits.shape[1]
+
+
+def _pixel_by_pixel(inputs: Tensor, images: Tensor) -> bool:
+    """Whether each input comes from the pixel in its own place: signs then come back as they went.
+
+    What autograd cannot follow is taken for such.
+    """
+    if not inputs.requires_grad:
+        return True
+    signs = torch.randint(2, images.shape[1:], generator=Generator().manual_seed(0)).to(images)
+    signs = (2 * signs - 1).expand_as(images)
+    slopes, signed = (
+        torch.autograd.grad(inputs, images, weights.reshape(inputs.shape), retain_graph=True)[0]
+        for weights in (torch.ones_like(images), signs)
+    )
+    return torch.equal(signed, slopes * signs)
 
 
 class _LeafBehindFirstLayer(TorchFunctionMode):

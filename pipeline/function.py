@@ -72,6 +72,8 @@ class IntegratedGradients(Method):
     def _baseline(self, images: Tensor) -> Tensor:
         baseline = self.baseline(images) if callable(self.baseline) else self.baseline
         baseline = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).detach()
+        if not baseline.isfinite().all():
+            raise ValueError("baseline: must be finite, got NaN or infinite pixels")
         try:
             return baseline.expand_as(images)
         except RuntimeError as error:

@@ -18,6 +18,12 @@ from torch.nn import functional as F
 CONVOLUTIONS: Mapping[Callable[..., Tensor], int] = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 """The convolutions, and over how many dimensions they slide."""
 
+METADATA = frozenset(
+    {"__get__", "__len__", "dim", "is_contiguous", "is_floating_point", "ndimension", "numel"}
+    | {"size", "stride"}
+)
+"""Calls that only look at what a tensor is, not at its numbers."""
+
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
@@ -67,7 +73,7 @@ def layer_names(model: nn.Module) -> dict[int, str]:
     that a module uses in a functional call goes by its own full name.
     """
     return {
-        id(parameter): name.removesuffix(".weight") if name.endswith(".weight") else name
+        id(parameter): "" if name == "weight" else name.removesuffix(".weight")
         for name, parameter in model.named_parameters()
         if parameter.ndim >= 2
     }

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from firstlight.pipeline.scores import Score, Target, as_score
 from firstlight.pipeline.undisturbed import undisturbed
 
+NO_WAY = (
+    "model: autograd sees no way from the images to the score; is there a no_grad, inference_mode "
+    "or detach in its forward pass?"
+)
+"""What is wrong where a zero map would be untrue."""
+
 
 class Method(ABC):
     """An explanation method: a small immutable object that maps images to explanations of their
@@ -85,5 +91,18 @@ def gradient_of(score: Score, model: nn.Module, images: Tensor) -> Tensor:
     # image's own.
     # A copy, for a model may work on its input in place.
     scores = score(model, images.clone())
-    (gradient,) = torch.autograd.grad(scores.sum(), images, materialize_grads=True)
+    return slope(scores.sum(), images)
+
+
+def slope(total: Tensor, inputs: Tensor) -> Tensor:
+    """d total / d inputs.
+
+    Raises:
+        ValueError: autograd sees no way from the inputs to the total.
+    """
+    gradient = None
+    if total.requires_grad:
+        (gradient,) = torch.autograd.grad(total, inputs, allow_unused=True)
+    if gradient is None:
+        raise ValueError(NO_WAY)
     return gradient

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from firstlight.pipeline.layers import LayerCall, layer_call
+from firstlight.pipeline.layers import METADATA, LayerCall, layer_call
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +91,8 @@ def per_unit(values: Tensor, weight: Tensor) -> Tensor:
     return values.view(-1, *[1] * (weight.ndim - 1))
 
 
-_METADATA = {
-    "__get__",
-    "__len__",
-    "dim",
-    "is_contiguous",
-    "is_floating_point",
-    "numel",
-    "size",
-    "stride",
-}
-
-
 def _is_metadata(func: Callable[..., Any]) -> bool:
-    return getattr(func, "__name__", "") in _METADATA
+    return getattr(func, "__name__", "") in METADATA
 
 
 _NORM_ARGUMENTS = (

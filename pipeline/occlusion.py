@@ -64,6 +64,8 @@ class Occlusion(Method):
             )
         if self.output not in ("drop", "probability"):
             raise ValueError(f"output={self.output!r}: must be 'drop' or 'probability'")
+        if not isinstance(self.progress, bool):
+            raise TypeError(f"progress={self.progress!r}: must be True or False")
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
         if self.output == "probability":

@@ -67,8 +67,8 @@ class SignalQuality:
     such vectors. So one factorisation serves all units and estimators of a layer (of a group, in a
     grouped convolution).
 
-    - Where C is singular to rounding, directions in which the images do not vary are projected out
-      of w and u.
+    - Where C is singular to rounding, what u has in a direction in which the images do not vary
+      tells y, and ρ is 0, as in least squares.
     - Inputs that hardly varied in the data of the fit (``moments.DEAD_INPUT``) are dropped from x,
       w and u. y is then that of the inputs kept, and patterns are scaled to wᵀa = 1 again.
     - ρ is NaN for a unit with fewer than ``min_samples`` samples with z > 0 or with z ≤ 0, here or
@@ -109,8 +109,8 @@ class SignalQuality:
         for estimator in estimators:
             _check_estimator(estimator)
         for name, value in {"min_samples": min_samples, "batch_size": batch_size}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")
         if not 0 <= cutoff < 1:
             raise ValueError(f"cutoff={cutoff}: must be a share, at least 0 and below 1")
         self._cutoff = cutoff

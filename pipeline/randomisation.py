@@ -98,7 +98,7 @@ def _layers(model: nn.Module, images: Tensor, score: Score) -> dict[str, list[nn
     uses = _Uses(model)
     first = torch.zeros(1, dtype=torch.int64, device=images.device)
     with torch.no_grad(), uses:
-        score.select(first)(model, images[:1])
+        score.select(first)(model, images[:1].clone())
     return uses.layers
 
 

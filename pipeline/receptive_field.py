@@ -117,7 +117,7 @@ def receptive_field(model: nn.Module, images: Tensor, layer: str) -> ReceptiveFi
             the message names it.
     """
     with undisturbed(model), torch.no_grad():
-        image = checked_images(model, images[:1])
+        image = checked_images(model, images)[:1]
         watch = _Watch(image)
         try:
             with watch, _LinearOverTheLastDimension(watch):

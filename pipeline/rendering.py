@@ -110,6 +110,11 @@ class Signed(_Coloured):
     meaning: ClassVar[str] = "Red: positive, blue: negative, white: zero"
     colours: ClassVar[ColourMap] = DIVERGING
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels == "l2":
+            raise ValueError("channels='l2': has no sign; must be 'sum', 'mean' or 'max'")
+
     def values(self, maps: Tensor) -> Tensor:
         return reduced(maps, self.channels)
 

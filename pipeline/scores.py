@@ -55,6 +55,8 @@ class ClassScore(Score):
                 raise ValueError(f"classes={classes.tolist()}: must be 0 or more, of some image")
             # Once, since on a GPU asking for a number waits for all work in its queue.
             object.__setattr__(self, "largest", int(classes.max()))
+        elif not isinstance(self.largest, int) or isinstance(self.largest, bool):
+            raise TypeError(f"largest={self.largest!r}: must be the largest class, or None")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         logits = logits_of(model, images)

@@ -112,5 +112,5 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise ImportError("GrabCut needs OpenCV: pip install 'firstlight[segmentation]'") from error
+        raise ImportError("GrabCut needs OpenCV: pip install opencv-python-headless") from error
     return cv2

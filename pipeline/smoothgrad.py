@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from firstlight.pipeline.first_layer import FirstLayer, first_layer, first_layer_returns
 from firstlight.pipeline.function import Gradient
-from firstlight.pipeline.method import Method, checked_images
+from firstlight.pipeline.method import Method, checked_images, slope
 from firstlight.pipeline.scores import Score, Target, as_score
 from firstlight.pipeline.undisturbed import undisturbed
 
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
         maps: (N, C, H, W), the estimate.
         standard_error: (N, C, H, W), the standard deviation of the estimate over other draws of the
             noise.
-        samples: how many noisy images were used for every image.
+        samples: how many noisy images were used for every image; with ``tolerance`` at most.
     """
 
     maps: Tensor
@@ -242,7 +242,7 @@ class SmoothGrad(Method):
             stand_in = images[:1].expand(len(outputs), *images.shape[1:])
             with first_layer_returns(first, outputs):
                 scores = score.select(_repeated(len(noise), images))(model, stand_in)
-            (gradient,) = torch.autograd.grad(scores.sum(), outputs, materialize_grads=True)
+            gradient = slope(scores.sum(), outputs)
             total += gradient.unflatten(0, noise.shape[:2]).sum(0)
         x = first.call.input.detach().requires_grad_()
         call = first.call.with_input(x)

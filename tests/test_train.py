@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from firstlight.callbacks import load_maps
 from firstlight.pipeline.classifier import ImageClassifier
 from firstlight.pipeline.networks import ConvNetwork, DenseNetwork
 from train import CONFIGS, main
@@ -162,6 +164,41 @@ def test_every_config_runs_by_its_short_name(folder: Path, name: str) -> None:
         options["pictures"] += ["--data.num_workers=0", "--data.batch_size=8"]
     main([*PLAIN, "--config", f"{name}.yaml", *options.get(name, [])])
     assert Path(f"runs/{name}/version_0/checkpoints/best.ckpt").is_file()
+
+
+def test_maps_of_a_whole_data_set_are_written_and_another_batch_size_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(PLAIN)
+    explain = [
+        "predict",
+        "--config=explain.yaml",
+        "--ckpt_path=last",
+        "--trainer.accelerator=cpu",
+        "--trainer.limit_predict_batches=2",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.callbacks.method.init_args.samples=2",
+    ]
+    main(explain)
+    written = load_maps("runs/maps")
+    assert written.indices.tolist() == list(range(128))
+    assert written.maps.shape == (128, 1, 28, 28)
+    assert written.maps.flatten(1).norm(dim=1).all()
+    capsys.readouterr()
+    for other in ("--data.batch_size=32", "--trainer.limit_predict_batches=3"):
+        assert "holds maps of other settings" in mistake(capsys, [*explain, other])
+
+
+def test_a_full_disk_is_said_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    line = mistake(capsys, PLAIN)
+    assert line.startswith("train.py: error:")
+    assert "No space left on device" in line
 
 
 def test_a_file_of_the_working_folder_comes_before_a_config_of_that_name(folder: Path) -> None:

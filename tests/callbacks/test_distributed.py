@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ from firstlight.pipeline.class_images import Fooling, GradientAscent
 COLLECTIVES = [
     name
     for name in ("all_reduce", "all_gather", "all_gather_object", "barrier", "broadcast",
-                 "broadcast_object_list", "gather", "monitored_barrier", "reduce", "scatter")
+                 "broadcast_object_list", "gather", "gather_object", "monitored_barrier", "reduce",
+                 "reduce_scatter", "reduce_scatter_tensor", "all_gather_into_tensor", "all_to_all",
+                 "all_to_all_single", "scatter", "scatter_object_list", "send", "recv")
     if hasattr(dist, name)
 ]
 
@@ -85,9 +88,15 @@ class Raises(ExplanationCallback):
         raise ArithmeticError(f"no light on rank {model.global_rank}")
 
 
-def spied_on(callback, calls):
-    """The callback, which writes down the collectives that its explanations call."""
-    explain = callback._run
+def spied_on(callback, calls, explained):
+    """The callback, which writes down that it explains, and the collectives that this calls."""
+    explain, really_explain = callback._run, callback.explain
+
+    def note_explaining(*arguments):
+        explained.append(type(callback).__name__)
+        return really_explain(*arguments)
+
+    callback.explain = note_explaining
 
     def run(*arguments):
         with ExitStack() as stack:
@@ -158,9 +167,9 @@ def statistics():
 
 
 if __name__ == "__main__":
-    collectives, told = [], []
+    collectives, explained, noticed = [], [], []
     found = {"without": trained([], False)}
-    callbacks = [spied_on(callback, collectives) for callback in explanations()]
+    callbacks = [spied_on(callback, collectives, explained) for callback in explanations()]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found["with"] = trained(callbacks, [TensorBoardLogger("board"), CSVLogger("csv")])
@@ -169,8 +178,12 @@ if __name__ == "__main__":
         warnings.simplefilter("always")
         found["raising"] = trained([Raises()], False)
         found["told"] = [str(w.message) for w in caught if "Raises" in str(w.message)]
-    found["files"] = trained([spied_on(SensitivityMaps(), collectives)], False)
-    found["collectives"] = collectives
+    found["files"] = trained([spied_on(SensitivityMaps(), collectives, explained)], False)
+    found["collectives"], found["explained"] = collectives, explained
+    careless = SensitivityMaps()
+    careless._run = lambda: dist.barrier()
+    spied_on(careless, noticed, [])._run()
+    found["noticed"] = noticed
     found["patterns"] = statistics()
     torch.save(found, f"rank{dist.get_rank()}.pt")
 '''
@@ -222,6 +235,15 @@ def test_both_processes_trained_and_have_the_same_weights(
 
 def test_explanations_call_no_collective(ranks: list[Any]) -> None:
     assert [rank["collectives"] for rank in ranks] == [[], []]
+    assert [rank["noticed"] for rank in ranks] == [["barrier"], ["barrier"]]
+
+
+def test_only_one_process_explains(ranks: list[Any]) -> None:
+    """Before training, after both epochs and in the test; and once more with files."""
+    explained = Counter(ranks[0]["explained"])
+    assert explained.pop("SensitivityMaps") == 8
+    assert set(explained.values()) == {4}
+    assert ranks[1]["explained"] == []
 
 
 def test_nothing_failed(ranks: list[Any]) -> None:

@@ -17,13 +17,23 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from firstlight.callbacks import (
+    ActivationMaps,
+    ClassImages,
     Explanation,
     ExplanationCallback,
     FirstLayerMaps,
+    MaximallyActivatingPatches,
     PatternMonitor,
     SensitivityMaps,
 )
-from firstlight.pipeline import ConvNetwork, DenseNetwork, ImageClassifier, SmoothGrad
+from firstlight.pipeline import (
+    ConvNetwork,
+    DenseNetwork,
+    Fooling,
+    GradientAscent,
+    ImageClassifier,
+    SmoothGrad,
+)
 
 
 class ManualOptimisation(LightningModule):
@@ -73,6 +83,10 @@ MODELS: dict[str, Callable[[Any], LightningModule]] = {
     "compiled": lambda _: compiled(),
 }
 
+PRECISIONS = ["32-true", "bf16-mixed", "64-true"]
+
+CONVOLUTIONAL = {"CNN", "batch norm and dropout"}
+
 SITUATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulation": {"accumulate_grad_batches": 4},
@@ -86,6 +100,7 @@ class Raises(ExplanationCallback):
     """Fails after having done what it should not."""
 
     family = "9_raises"
+    raised = 0
 
     def pick(self, trainer: Trainer) -> None:
         torch.rand(3)
@@ -93,14 +108,22 @@ class Raises(ExplanationCallback):
     def explain(self, model: LightningModule, picked: Any, when: str) -> Explanation:
         model.train()
         np.random.rand(), random.random(), torch.rand(2)
+        Raises.raised += 1
         raise MemoryError("no light")
 
 
-def explanations() -> list[Callback]:
+def explanations(convolutions: bool = False) -> list[Callback]:
+    """All callbacks that fit the model."""
+    inside = [
+        ActivationMaps(),
+        MaximallyActivatingPatches(),
+        ClassImages(GradientAscent(steps=2), Fooling(steps=2)),
+    ]
     return [
         FirstLayerMaps(images_per_class=4),
         SensitivityMaps(methods=[SmoothGrad(samples=4)]),
         PatternMonitor(count=20),
+        *(inside if convolutions else []),
     ]
 
 
@@ -127,9 +150,10 @@ def trained(
     model = copy.deepcopy(model)
     order = BatchOrder()
 
-    def fit(epochs: int, checkpoint: Path | None = None) -> Trainer:
+    def fit(steps: int = -1, checkpoint: Path | None = None) -> Trainer:
         trainer = Trainer(
-            max_epochs=epochs,
+            max_epochs=2,
+            max_steps=steps,
             accelerator="cpu",
             precision=precision,
             default_root_dir=folder,
@@ -143,11 +167,14 @@ def trained(
         trainer.fit(model, *loaders, ckpt_path=checkpoint, weights_only=False)
         return trainer
 
-    trainer = fit(1 if situation == "resumed" else 2)
+    # In the middle of the second epoch, which has six batches; every optimiser's step counts.
+    steps = 18 if isinstance(model, ManualOptimisation) else 9
+    trainer = fit(steps if situation == "resumed" else -1)
     if situation == "resumed":
-        trainer.save_checkpoint(folder / "one.ckpt")
+        assert 6 < len(order.seen) < 12
+        trainer.save_checkpoint(folder / "middle.ckpt")
         seed_everything(6, verbose=False)
-        trainer = fit(2, folder / "one.ckpt")
+        trainer = fit(checkpoint=folder / "middle.ckpt")
     return {
         "weights and buffers": model.state_dict(),
         "optimisers": [o.state_dict() for o in trainer.optimizers],
@@ -178,7 +205,7 @@ def assert_identical(a: Any, b: Any, where: str = "") -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("ignore")
 def test_training_is_bit_identical_with_all_callbacks(
@@ -188,15 +215,20 @@ def test_training_is_bit_identical_with_all_callbacks(
         pytest.skip("Lightning leaves accumulation to manual optimisation itself")
     torch.manual_seed(1)
     module = MODELS[model](stranger)
-    callbacks = explanations()
-    if situation == "an explanation that raises":
+    callbacks = explanations(model in CONVOLUTIONAL)
+    raises = situation == "an explanation that raises"
+    if raises:
         callbacks = [*callbacks, Raises()]
+    Raises.raised = 0
     without = trained(module, data, tmp_path / "without", [], precision, situation)
     beside = trained(module, data, tmp_path / "with", callbacks, precision, situation)
     assert_identical(without, beside)
+    assert Raises.raised == 3 * raises
 
 
-@pytest.mark.parametrize("callback", [*explanations(), Raises()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "callback", [*explanations(convolutions=True), Raises()], ids=lambda c: type(c).__name__
+)
 @pytest.mark.filterwarnings("ignore")
 def test_training_is_bit_identical_with_each_callback_alone(callback, stranger, data, tmp_path):
     without = trained(stranger, data, tmp_path / "without", [], "32-true", "plain")
@@ -216,19 +248,26 @@ def test_the_comparison_would_notice_a_single_random_number(stranger, data, tmp_
         assert_identical(without, beside)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_callback_really_explained(model, stranger, data, tmp_path, recwarn, board):
+def test_every_callback_really_explained(
+    model, precision, stranger, data, tmp_path, recwarn, board
+):
     """Else the table above would prove nothing."""
     torch.manual_seed(1)
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
+        precision=precision,
         default_root_dir=tmp_path,
-        callbacks=explanations(),
+        callbacks=explanations(model in CONVOLUTIONAL),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(MODELS[model](stranger), DataLoader(data, 8), DataLoader(data, 8))
     assert not [str(w.message) for w in recwarn if "could not explain" in str(w.message)]
+    families = {"1_first_layer", "2_sensitivity", "3_patterns"}
+    if model in CONVOLUTIONAL:
+        families.add("4_inside")
     pictures = board(trainer).Tags()["images"]
-    assert {p.split("/")[0] for p in pictures} == {"1_first_layer", "2_sensitivity", "3_patterns"}
+    assert {p.split("/")[0] for p in pictures} == families

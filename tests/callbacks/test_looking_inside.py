@@ -1,4 +1,4 @@
-"""The callbacks of document S1, on a stranger's CNN."""
+"""The callbacks that look inside a network, on a stranger's CNN."""
 
 from __future__ import annotations
 

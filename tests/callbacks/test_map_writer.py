@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,10 +13,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from firstlight.callbacks import MapWriter, load_maps
-from firstlight.pipeline import Gradient, SmoothGrad
+from firstlight.pipeline import Gradient, IntegratedGradients, SmoothGrad
 
 
 def predict(trainer_in: Any, stranger: Any, data: Any, *callbacks: Callback) -> None:
@@ -70,6 +71,41 @@ def test_maps_of_other_settings_are_not_mixed(trainer_in, stranger, data, tmp_pa
         stranger.head.bias += 1
     with pytest.raises(ValueError, match="holds maps of other settings"):
         predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", Gradient()))
+
+
+def test_other_images_batches_or_amounts_are_not_mixed(trainer_in, stranger, data, tmp_path):
+    def run(images: Any, batch_size: int, **options: Any) -> None:
+        stranger.predict_step = lambda batch: stranger(batch[0])
+        writer = MapWriter(tmp_path / "maps", Gradient())
+        trainer = trainer_in(callbacks=[writer], logger=False, **options)
+        trainer.predict(stranger, DataLoader(images, batch_size), return_predictions=False)
+
+    run(data, 5)
+    run(data, 5)
+    others = TensorDataset(1 - data.tensors[0], data.tensors[1])
+    for images, batch_size, options in (
+        (data, 6, {}),
+        (data, 5, {"limit_predict_batches": 2}),
+        (others, 5, {}),
+    ):
+        with pytest.raises(ValueError, match="holds maps of other settings"):
+            run(images, batch_size, **options)
+
+
+def no_light(images: Tensor) -> Tensor:
+    return torch.zeros_like(images)
+
+
+@pytest.mark.parametrize("baseline", [no_light, torch.full((1, 1, 8, 8), 0.25)])
+def test_methods_with_functions_and_tensors_go_on_too(
+    trainer_in, stranger, data, tmp_path, baseline
+):
+    for _ in range(2):
+        method = IntegratedGradients(2, copy.copy(baseline))
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", method))
+    with pytest.raises(ValueError, match="holds maps of other settings"):
+        other = IntegratedGradients(2, torch.full((1, 1, 8, 8), 0.5))
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "maps", other))
 
 
 def test_an_empty_folder_is_named(tmp_path):

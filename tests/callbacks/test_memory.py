@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from firstlight.callbacks import (
     ActivationMaps,
@@ -24,45 +25,23 @@ from firstlight.callbacks import (
     PatternMonitor,
     SensitivityMaps,
 )
-from firstlight.callbacks import loggers as where_pictures_go
-from firstlight.pipeline import GuidedBackprop, SmoothGrad
+from firstlight.datamodules import MNIST
+from firstlight.pipeline import ConvNetwork, GuidedBackprop, ImageClassifier, SmoothGrad
 from firstlight.pipeline.class_images import Fooling, GradientAscent
 
 WARM_UP, EPOCHS = 40, 200
 
 
-class Tiny(LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(1, 3, 3, padding=1),
-            nn.BatchNorm2d(3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(3 * 36, 2),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images)
-        return logits
-
-    def training_step(self, batch: Any) -> Tensor:
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
 def explanations() -> list[Callback]:
     """All of them, as small as they can be."""
-    often: dict[str, Any] = {"every_n_epochs": 2, "most_classes": 1}
+    few: dict[str, Any] = {"most_classes": 1}
     return [
-        FirstLayerMaps(images_per_class=2, **often),
-        SensitivityMaps([GuidedBackprop(), SmoothGrad(samples=2)], numbers=["tv"], **often),
-        PatternMonitor(count=6, units=1, **often),
-        ActivationMaps(channels=1, **often),
-        MaximallyActivatingPatches(channels=1, k=1, count=6, every_n_epochs=2),
-        ClassImages(GradientAscent(steps=1), Fooling(steps=1), **often),
+        FirstLayerMaps(images_per_class=2, **few),
+        SensitivityMaps([GuidedBackprop(), SmoothGrad(samples=2)], numbers=["tv"], **few),
+        PatternMonitor(count=20, units=1, **few),
+        ActivationMaps(channels=1, **few),
+        MaximallyActivatingPatches(channels=1, k=1, count=20),
+        ClassImages(GradientAscent(steps=1), Fooling(steps=1), **few),
     ]
 
 
@@ -114,26 +93,42 @@ class Watch(Callback):
         )
 
 
+class Run(NamedTuple):
+    """What a run of 200 epochs left."""
+
+    watch: Watch
+    warnings: list[str]
+    folder: str
+
+
 @pytest.fixture(scope="module")
-def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     torch.manual_seed(0)
-    data = TensorDataset(torch.rand(12, 1, 6, 6), torch.arange(12) % 2)
-    watch = Watch()
+    watch, logger = Watch(), TensorBoardLogger(tmp_path_factory.mktemp("run"))
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=EPOCHS,
+        limit_train_batches=2,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
         callbacks=[watch, *explanations()],
-        logger=CSVLogger(tmp_path_factory.mktemp("run")),
+        logger=logger,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    with pytest.MonkeyPatch.context() as patched:
-        # Thousands of picture files would be most of the time.
-        patched.setattr(where_pictures_go, "_write_files", lambda *_: None)
-        trainer.fit(Tiny(), DataLoader(data, 6))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        module = ImageClassifier(ConvNetwork(channels=(2, 3), hidden=8))
+        trainer.fit(module, datamodule=MNIST())
     assert trainer.current_epoch == EPOCHS
-    return watch
+    return Run(watch, [str(w.message) for w in caught], logger.log_dir)
+
+
+@pytest.fixture
+def watch(run: Run) -> Watch:
+    return run.watch
 
 
 pytestmark = [
@@ -141,6 +136,20 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc"),
 ]
+
+
+def test_every_callback_explained_every_epoch(run: Run) -> None:
+    """Else the rest would prove nothing."""
+    assert not [said for said in run.warnings if "could not" in said or "did not take" in said]
+    events = EventAccumulator(run.folder, size_guidance={"images": 0}).Reload()
+    tags = events.Tags()["images"]
+    assert {tag.split("/")[0] for tag in tags} == {
+        "1_first_layer",
+        "2_sensitivity",
+        "3_patterns",
+        "4_inside",
+    }
+    assert {len(events.Images(tag)) for tag in tags} == {EPOCHS + 1}
 
 
 def test_the_process_does_not_grow(watch: Watch) -> None:

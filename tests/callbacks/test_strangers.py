@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet18
@@ -33,6 +33,42 @@ def test_a_plain_module_with_batch_norm_dropout_and_functional_relu(
     # The convolution and its batch norm are one unit; the head is found behind the functional ReLU.
     rho = {tag for tag in events.Tags()["scalars"] if "/rho/" in tag}
     assert {tag.split("/")[2] for tag in rho} == {"conv", "head"}
+
+
+class Configured(LightningModule):
+    """Makes its layers late, with an activation that is no ReLU."""
+
+    def configure_model(self) -> None:
+        if not hasattr(self, "net"):
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_layers_may_be_made_late_and_what_can_be_explained_is(fit, data, board, recwarn):
+    callbacks = [FirstLayerMaps(other=0), FirstLayerMaps(other=3), PatternMonitor(count=24)]
+    events = board(fit(Configured(), data, callbacks=callbacks))
+    told = [str(w.message) for w in recwarn if "could not explain" in str(w.message)]
+    assert len(told) == 1
+    assert "in part: model: PatternNet has no rule for" in told[0]
+    tags = events.Tags()
+    assert {"1_first_layer/maps", "3_patterns/first_layer"} <= set(tags["images"])
+    assert {tag.rpartition("/")[2] for tag in tags["scalars"] if "/rho/net.1/" in tag} == {
+        "random",
+        "S_w",
+        "S_a",
+        "S_a+-",
+    }
 
 
 class ResNet(LightningModule):

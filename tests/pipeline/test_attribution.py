@@ -1,4 +1,4 @@
-"""Document S3: input times gradient, LRP and PatternAttribution."""
+"""Input times gradient, LRP and PatternAttribution."""
 
 from __future__ import annotations
 

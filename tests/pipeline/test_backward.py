@@ -19,6 +19,7 @@ from firstlight.pipeline.method import Method
 from firstlight.pipeline.occlusion import Occlusion
 from firstlight.pipeline.patterns import PatternStatistics
 from firstlight.pipeline.signal import DeconvNet, GuidedBackprop, PatternNet
+from firstlight.pipeline.smoothgrad import SmoothGrad
 
 
 class Blocks(nn.Module):
@@ -163,6 +164,11 @@ def test_the_models_dtype_is_kept(images: Tensor) -> None:
             assert method(model, images.float(), 1).dtype == dtype
 
 
+def filled(x: Tensor, where: Tensor, value: float = 1.0) -> Tensor:
+    x[where] = value
+    return x
+
+
 OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "gelu": (F.gelu, "gelu"),
     "sigmoid": (torch.sigmoid, "torch.sigmoid"),
@@ -176,6 +182,10 @@ OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     ),
     "a gate": (lambda x: x * torch.tanh(x), "tanh|mul"),
     "a mask": (lambda x: x * (x > 0), "Tensor.mul"),
+    "a mask of numbers": (lambda x: x * (x > 0).float(), "Tensor.mul"),
+    "a mask of its own type": (lambda x: x * (x > 0).to(x.dtype), "Tensor.mul"),
+    "a mask made by writing": (lambda x: x * filled(torch.zeros_like(x), x > 0), "Tensor.mul"),
+    "a written zero": (lambda x: filled(x.clone(), x < 0, 0.0), "Tensor.__setitem__"),
     "a maximum": (lambda x: torch.max(x, torch.zeros(())), "torch.max"),
     "where": (lambda x: torch.where(x > 0, x, 0.0), "torch.where"),
 }
@@ -194,6 +204,43 @@ def test_what_has_no_rule_is_an_error_that_names_operation_and_layer(
     message = rf"model: {method} has no rule for .*({name}) in layer '0\.1'"
     with pytest.raises(ValueError, match=message):
         found(model, images, 0)
+
+
+def test_a_constant_of_the_activations_shape_is_no_mask(images: Tensor) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.relu() * torch.full_like(x, 2.0)).flatten(1)[:, :2]
+
+    maps = GuidedBackprop()(Scaled(), images, 0)
+    torch.testing.assert_close(maps, Gradient()(Scaled(), images, 0))
+
+
+class HalfFrozen(nn.Module):
+    """A backbone that is not to be trained, as in transfer learning, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+        self.head = nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.backbone(x)
+        return self.head(features)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Gradient(), GuidedBackprop(), IntegratedGradients(2), SmoothGrad(samples=2), LRP()],
+    ids=lambda m: m.label,
+)
+def test_a_forward_pass_without_gradients_is_an_error_and_no_zero_map(
+    images: Tensor, method: Method
+) -> None:
+    model = HalfFrozen().double()
+    model(images)
+    with pytest.raises(ValueError, match="autograd sees no way from the images to the score"):
+        method(model, images, 0)
 
 
 @pytest.mark.parametrize("method", [LRP(), PatternNet({}), PatternAttribution({})])

@@ -1,4 +1,4 @@
-"""Document S3, Fig. 4a: image degradation."""
+"""PatternNet paper, Fig. 4a: image degradation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What document S0 says of its four approaches, on a network trained on the embedded sample."""
+"""What is said of the four first-layer maps, on a network trained on the embedded sample."""
 
 from __future__ import annotations
 

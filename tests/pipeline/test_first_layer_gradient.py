@@ -1,4 +1,4 @@
-"""Document S0: the four approaches of first-layer gradient maps."""
+"""The four approaches of first-layer gradient maps."""
 
 from __future__ import annotations
 
@@ -247,6 +247,28 @@ def test_a_frozen_first_layer_and_stale_gradients_do_not_matter(network, images)
     assert torch.equal(FirstLayerGradient(approach=1)(network, images, 2, 0), expected)
     assert torch.equal(first_weight(network).grad, kept)
     assert not first_weight(network).requires_grad
+
+
+@pytest.mark.parametrize("order", ["shuffled", "transposed"])
+def test_pixels_in_another_order_are_an_error_and_no_scrambled_map(order):
+    class Reordered(DenseNetwork):
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1)[:, torch.arange(36).flip(0)]
+            return super().forward(flat.view_as(x) if order == "shuffled" else x.mT)
+
+    images = torch.rand(5, 1, 6, 6)
+    with pytest.raises(ValueError, match="do not correspond pixel by pixel"):
+        FirstLayerGradient(3)(Reordered((1, 6, 6), (8,), 3), images, 1)
+
+
+def test_a_network_may_normalise_its_images_first(images, network):
+    class Normalising(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return network((x - 0.3) / 0.2)
+
+    shown = FirstLayerGradient(3, relu=False)(Normalising(), images, 1)
+    expected = FirstLayerGradient(3, relu=False)(network, (images - 0.3) / 0.2, 1)
+    torch.testing.assert_close(shown, expected)
 
 
 def test_a_relu_in_place_behind_the_first_layer_changes_nothing(images):

@@ -1,4 +1,4 @@
-"""Document S1: occlusion."""
+"""Occlusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Document S2: SmoothGrad."""
+"""SmoothGrad."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 from torch.overrides import TorchFunctionMode
 
 from firstlight.pipeline import (
@@ -45,6 +46,10 @@ def network(kind: str) -> nn.Module:
         ),
         "more units than pixels": lambda: DenseNetwork((1, 8, 8), hidden=(80,), num_classes=4),
         "normalises first": lambda: Normalising(),
+        "weight norm": lambda: nn.Sequential(
+            nn.Flatten(), weight_norm(nn.Linear(64, 20)), nn.ReLU(), nn.Linear(20, 4)
+        ),
+        "first layer twice": lambda: Twice(),
     }[kind]()
 
 
@@ -57,13 +62,31 @@ class Normalising(nn.Module):
         return self.net((images - 0.1307) / 0.3081)
 
 
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.head = nn.Linear(64, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.conv(self.conv(images).relu()).relu().flatten(1))
+
+
 @pytest.fixture
 def images() -> Tensor:
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     return x * torch.tensor([1.0, 0.5, 3.0])[:, None, None, None]
 
 
-KINDS = ["dense", "conv", "in place", "more units than pixels", "normalises first"]
+KINDS = [
+    "dense",
+    "conv",
+    "in place",
+    "more units than pixels",
+    "normalises first",
+    "weight norm",
+    "first layer twice",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
