@@ -44,7 +44,7 @@ class Case:
 
 SWEEPS: Mapping[str, Sequence[int]] = {
     "samples": (10, 40, 160, 640),
-    "images": (16, 64, 256, 1024),
+    "images": (16, 64, 256),
     "width": (64, 128, 256, 512, 1024),
     "side": (14, 28, 56, 112),
 }
@@ -91,11 +91,11 @@ HEADINGS = ("network, quantity", "values", "time", "memory", "time ~ value^p, p"
 def curves(quick: bool) -> list[Curve]:
     return [
         Curve(
-            network,
+            case.network,
             quantity,
-            [_point(replace(Case(network), **_value(quantity, v)), v) for v in values],
+            [_point(replace(case, **_value(quantity, v)), v) for v in values],
         )
-        for network in ("dense", "conv")
+        for case in (Case("dense"), Case("conv", images=16))
         for quantity, values in ((q, v[:2] if quick else v) for q, v in SWEEPS.items())
     ]
 

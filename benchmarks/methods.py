@@ -16,7 +16,9 @@ from firstlight.pipeline import GuidedBackprop, IntegratedGradients, Occlusion
 _SAME = Aim(1.0)
 
 
-def _integrated_gradients(work: str, what: Explained, steps: int, pairs: int) -> Comparison:
+def _integrated_gradients(
+    work: str, what: Explained, steps: int, pairs: int, tolerance: float
+) -> Comparison:
     method = captum.attr.IntegratedGradients(what.model)
 
     def theirs(rows: int) -> Tensor:
@@ -38,7 +40,7 @@ def _integrated_gradients(work: str, what: Explained, steps: int, pairs: int) ->
         _SAME,
         timed(lambda: IntegratedGradients(steps)(what.model, what.images, what.classes)),
         {f"{r} rows a pass": timed(partial(theirs, r)) for r in sorted(rows)},
-        close(1e-4),
+        close(tolerance),
         pairs,
     )
 
@@ -91,12 +93,13 @@ def _occlusion(work: str, what: Explained, window: int, stride: int, pairs: int)
 
 def default_integrated_gradients(scale: Scale) -> Comparison:
     what = default(scale)
-    return _integrated_gradients(_named("default network", what), what, 50, scale.pick(9, 1))
+    return _integrated_gradients(_named("default network", what), what, 50, scale.pick(9, 1), 1e-4)
 
 
 def residual_integrated_gradients(scale: Scale) -> Comparison:
     what, steps = residual(scale), scale.pick(20, 4)
-    return _integrated_gradients(_named("resnet18", what), what, steps, scale.pick(3, 1))
+    # In float32 rounding decides some of its many ReLUs and maxima; in float64 both agree to 1e-8.
+    return _integrated_gradients(_named("resnet18", what), what, steps, scale.pick(3, 1), 2e-3)
 
 
 def default_guided_backprop(scale: Scale) -> Comparison:

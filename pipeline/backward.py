@@ -165,7 +165,7 @@ def send_back(
             raise ValueError(f"model: {rules.method} cannot see inside {name or 'it'!r}, a {kind}")
     images = images.detach().requires_grad_()
     with _at_work(model) as stack:
-        with _RuledForward(rules, layer_names(model), stack):
+        with _RuledForward(rules, layer_names(model), stack, images):
             scores = score(model, images.clone())
         for node in nodes(scores):
             if function_class(node) not in (None, _Ruled, _Rectified):
@@ -196,11 +196,14 @@ def pulled_back(
 class _RuledForward(TorchFunctionMode):
     """Gives every operation of a forward pass its backward rule."""
 
-    def __init__(self, rules: Rules, names: Mapping[int, str], stack: list[str]) -> None:
+    def __init__(
+        self, rules: Rules, names: Mapping[int, str], stack: list[str], images: Tensor
+    ) -> None:
         super().__init__()
         self.rules, self.names, self.stack = rules, names, stack
         self.gradient = ROUTING | rules.gradient
         self.masks: Any = WeakTensorKeyDictionary()
+        self.seen: Any = WeakTensorKeyDictionary({images: True})
 
     def __torch_function__(
         self,
@@ -212,8 +215,20 @@ class _RuledForward(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
-        output = self._passed(func, args, kwargs)
         name = func.__name__.split(".")[0].strip("_")
+        for tensor in _active(args, kwargs):
+            # A function written in Python has a message of its own.
+            if tensor not in self.seen and function_class(tensor.grad_fn) is None and self.stack:
+                self._refuse(
+                    "what comes from an operation that cannot be seen (TorchScript?)", tensor
+                )
+        output = self._passed(func, args, kwargs)
+        if name == "iter":
+            output = list(output)
+        for tensor in _active(output):
+            self.seen[tensor] = True
+        if name == "iter":
+            return iter(output)
         made = args[0] if name == "setitem" else output
         if isinstance(made, Tensor) and not made.requires_grad and name not in _CONSTANT:
             tensors = _tensors(args, kwargs)
@@ -241,8 +256,8 @@ class _RuledForward(TorchFunctionMode):
         if found is None:
             output = func(*args, **kwargs)
             written = args[0] if name == "setitem" else output
-            if self.stack:
-                self._refuse(func, written)
+            if self.stack and _active(written):
+                self._refuse(resolve_name(func) or str(func), written)
             return output
         operation, rule = found
         if rule is None:
@@ -276,13 +291,12 @@ class _RuledForward(TorchFunctionMode):
             return operation, self.rules.affine
         return (operation, self.rules.linear) if name in LINEAR else None
 
-    def _refuse(self, func: Callable[..., Any], output: Any) -> None:
+    def _refuse(self, operation: str, output: Any) -> None:
         """An error if some of the score comes through this output."""
         tensors = _active(output)
         if not tensors:
             return
         where = f"layer {self.stack[-1]!r}" if self.stack[-1] else "the model's own forward pass"
-        operation = resolve_name(func) or str(func)
         message = f"model: {self.rules.method} has no rule for {operation} in {where}"
 
         def refuse(_signal: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import warnings
 import weakref
 from collections.abc import Callable
 
@@ -169,6 +170,14 @@ def filled(x: Tensor, where: Tensor, value: float = 1.0) -> Tensor:
     return x
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # TorchScript is deprecated, but in use
+
+    @torch.jit.script
+    def scripted_swish(x: Tensor) -> Tensor:
+        return x * x.sigmoid()
+
+
 OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "gelu": (F.gelu, "gelu"),
     "sigmoid": (torch.sigmoid, "torch.sigmoid"),
@@ -213,6 +222,30 @@ def test_a_constant_of_the_activations_shape_is_no_mask(images: Tensor) -> None:
 
     maps = GuidedBackprop()(Scaled(), images, 0)
     torch.testing.assert_close(maps, Gradient()(Scaled(), images, 0))
+
+
+@pytest.mark.parametrize("method", [LRP(), GuidedBackprop()], ids=lambda m: m.label)
+def test_what_a_scripted_function_does_is_not_taken_for_nothing(
+    images: Tensor, method: Method
+) -> None:
+    class Scripted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return scripted_swish(x).flatten(1)[:, :2]
+
+    with pytest.raises(ValueError, match="what comes from an operation that cannot be seen"):
+        method(Scripted(), images, 0)
+
+
+def test_tensors_may_be_taken_apart_and_put_together(images: Tensor) -> None:
+    class Apart(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            red, green, blue = x.relu().unbind(1)
+            first, *others = red.flatten(1).mT.mT
+            rows = torch.stack([first, *others])
+            return torch.cat((rows, green.flatten(1).T.T, blue.flatten(1)), 1)[:, :2]
+
+    maps = GuidedBackprop()(Apart(), images, 0)
+    torch.testing.assert_close(maps, Gradient()(Apart(), images, 0))
 
 
 class HalfFrozen(nn.Module):
