@@ -136,8 +136,13 @@ def plot(found: Sequence[Curve], path: Path) -> None:
             axes[0, column].loglog(values, [p.seconds for p in curve.points], "o-", label=label)
             memory = [(p.bytes or 0) / 2**20 for p in curve.points]
             axes[1, column].loglog(values, memory, "o-", label=curve.network)
-        axes[0, column].legend()
+        axes[0, column].legend(loc="upper left")
+        for row in axes[:, column]:
+            row.set_xticks(SWEEPS[quantity], [str(value) for value in SWEEPS[quantity]])
+            row.minorticks_off()
         axes[1, column].set_xlabel(quantity)
+    seconds = [p.seconds for curve in found for p in curve.points]
+    axes[0, 0].set_ylim(min(seconds) / 2, 20 * max(seconds))  # with room for the legends
     axes[0, 0].set_ylabel("seconds")
     axes[1, 0].set_ylabel("extra memory, MB")
     path.parent.mkdir(parents=True, exist_ok=True)
