@@ -2,123 +2,22 @@
 
 import sys
 
-from firstlight.pipeline import drawing
+from firstlight.pipeline import drawing, inside, judging, methods, patterns
 from firstlight.pipeline.classifier import ImageClassifier
-from firstlight.pipeline.inside import (
-    Fooling,
-    GradientAscent,
-    activation_maps,
-    receptive_field,
-    regularisers,
-    share_of_zeros,
-)
-from firstlight.pipeline.judging import (
-    GrabCut,
-    ImageDegradation,
-    cascading_randomisation,
-    correlation,
-    degradation_area,
-    efficient_randomisation,
-    entropy,
-    gini,
-    magnitude,
-    map_changes,
-    mass_on,
-    rank_correlation,
-    total_variation,
-)
-from firstlight.pipeline.methods import (
-    LRP,
-    Bounded,
-    ClassMaps,
-    ClassScore,
-    DeconvNet,
-    Difference,
-    EdgeDetector,
-    Epsilon,
-    Estimate,
-    FirstLayerGradient,
-    Gamma,
-    GradCAM,
-    Gradient,
-    GuidedBackprop,
-    InputXGradient,
-    IntegratedGradients,
-    LayerCAM,
-    LRPRule,
-    Method,
-    Neuron,
-    Occlusion,
-    PatternAttribution,
-    PatternNet,
-    Score,
-    SmoothGrad,
-    WSquared,
-    Z,
-    ZPlus,
-    without_class_mean,
-)
+from firstlight.pipeline.inside import *
+from firstlight.pipeline.judging import *
+from firstlight.pipeline.methods import *
 from firstlight.pipeline.networks import ConvNetwork, DenseNetwork
-from firstlight.pipeline.patterns import Pattern, PatternStatistics, signal_quality
+from firstlight.pipeline.patterns import *
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 
-__all__ = [
-    "LRP",
-    "Bounded",
-    "ClassMaps",
-    "ClassScore",
-    "ConvNetwork",
-    "DeconvNet",
-    "DenseNetwork",
-    "Difference",
-    "EdgeDetector",
-    "Epsilon",
-    "Estimate",
-    "FirstLayerGradient",
-    "Fooling",
-    "Gamma",
-    "GrabCut",
-    "GradCAM",
-    "Gradient",
-    "GradientAscent",
-    "GuidedBackprop",
-    "ImageClassifier",
-    "ImageDegradation",
-    "InputXGradient",
-    "IntegratedGradients",
-    "LRPRule",
-    "LayerCAM",
-    "Method",
-    "Neuron",
-    "Occlusion",
-    "Pattern",
-    "PatternAttribution",
-    "PatternNet",
-    "PatternStatistics",
-    "Score",
-    "SmoothGrad",
-    "WSquared",
-    "Z",
-    "ZPlus",
-    "activation_maps",
-    "cascading_randomisation",
-    "correlation",
-    "degradation_area",
-    "efficient_randomisation",
-    "entropy",
-    "gini",
-    "magnitude",
-    "map_changes",
-    "mass_on",
-    "rank_correlation",
-    "receptive_field",
-    "share_of_zeros",
-    "signal_quality",
-    "total_variation",
-    "undisturbed",
-    "without_class_mean",
-]
+# Each room's table of contents is the only list of its public names.
+__all__ = ["ConvNetwork", "DenseNetwork", "ImageClassifier", "undisturbed"]
+__all__ += inside.__all__
+__all__ += judging.__all__
+__all__ += methods.__all__
+__all__ += patterns.__all__
 
 # Renderings and regularisers are named by these modules in YAML files written for version 0.1.
 sys.modules[f"{__name__}.rendering"] = drawing
-sys.modules[f"{__name__}.class_images"] = regularisers
+sys.modules[f"{__name__}.class_images"] = inside.regularisers

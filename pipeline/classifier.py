@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from firstlight.arguments import AboveZero, NotNegative, check_arguments
 from firstlight.errors import ArgumentError
-from firstlight.pipeline.methods import logits_in
+from firstlight.pipeline.methods.logits import logits_in
 from firstlight.pipeline.networks import DenseNetwork
 from firstlight.pipeline.tracing.images import noise_sigma
 

@@ -41,6 +41,7 @@ from firstlight.pipeline import (
     Pattern,
     PatternStatistics,
     Score,
+    SignalQuality,
     SmoothGrad,
     activation_maps,
     cascading_randomisation,
@@ -90,10 +91,14 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "PatternNet": {"patterns": PATTERNS},
     "PatternAttribution": {"patterns": PATTERNS},
     "PatternStatistics": {"model": MODEL},
+    "SignalQuality": {"images": IMAGES},
+    "StrongestPatches": {"model": MODEL, "layer": "0"},
     "MapWriter": {"folder": "maps"},
     "Neuron": {"layer": "0", "index": (0, 0, 0)},
     "Difference": {"first": 0, "second": 1},
     "ClassScore": {"classes": LABELS},
+    "LogOdds": {"classes": LABELS},
+    "Probability": {"classes": LABELS},
     "Examples": {"images": IMAGES, "labels": LABELS},
     "Moment": {"stage": "fit"},
     "FashionMNIST": {"root": "data"},
@@ -168,11 +173,13 @@ def takes(hint: Any, value: Any) -> bool:
 
 def constructors() -> Iterator[tuple[str, type[Any]]]:
     """Every public class that users make themselves; what calls return is not made by them."""
-    results = {"Pattern", "Explanation"}
+    results = {"Explanation", "FoolingImages", "LayerQuality", "Patches", "Pattern"}
+    results |= {"PreferredImages", "ReceptiveField"}
     for module in MODULES:
         for name in module.__all__:
             public = getattr(module, name)
             made = isinstance(public, type) and not inspect.isabstract(public)
+            made = made and not issubclass(public, Exception)
             if made and not hasattr(public, "_fields") and name not in results:
                 yield name, public
 
@@ -197,6 +204,8 @@ def used(made: Any) -> Any:
         return Gradient()(MODEL, IMAGES, made)
     if isinstance(made, Method):
         return made(MODEL, IMAGES)
+    if isinstance(made, SignalQuality):
+        return made(MODEL, PATTERNS)
     if isinstance(made, ExplanationCallback):
         return made.check(ImageClassifier(MODEL))
     if isinstance(made, LightningDataModule):

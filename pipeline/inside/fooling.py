@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from firstlight.arguments import AboveZero, Count, checked
 from firstlight.pipeline.inside.regularisers import Clip
-from firstlight.pipeline.methods import ClassScore, class_tensor, logits_of
+from firstlight.pipeline.methods.logits import logits_of
+from firstlight.pipeline.methods.scores import ClassScore, class_tensor
 from firstlight.pipeline.tracing.graph import slope
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed

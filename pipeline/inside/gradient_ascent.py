@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from firstlight.arguments import AboveZero, Count, NotNegative, checked
 from firstlight.pipeline.inside.regularisers import L2, Regulariser
-from firstlight.pipeline.methods import Score, Target, as_score
+from firstlight.pipeline.methods.scores import Score, Target, as_score
 from firstlight.pipeline.tracing.graph import slope
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from firstlight.arguments import Count, checked
 from firstlight.errors import ArgumentError
 from firstlight.pipeline.maps import maps_of
-from firstlight.pipeline.methods import Passes, Probability, logits_of
+from firstlight.pipeline.methods.logits import logits_of
+from firstlight.pipeline.methods.passes import Passes
+from firstlight.pipeline.methods.scores import Probability
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from firstlight.arguments import checked
 from firstlight.pipeline.judging.correlation import rank_correlation
 from firstlight.pipeline.maps import scaled
-from firstlight.pipeline.methods import Method, Score, Target, as_score
+from firstlight.pipeline.methods.base import Method
+from firstlight.pipeline.methods.scores import Score, Target, as_score
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 

@@ -7,7 +7,8 @@ from torch import Generator, Tensor, nn
 
 from firstlight.arguments import AboveZero, Count, checked
 from firstlight.pipeline.maps import maps_of
-from firstlight.pipeline.methods import Method, Target, as_score
+from firstlight.pipeline.methods.base import Method
+from firstlight.pipeline.methods.scores import Target, as_score
 from firstlight.pipeline.tracing.images import checked_images, noise_sigma
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 

@@ -1,6 +1,6 @@
 """Explanation methods: from a model and images to maps."""
 
-from firstlight.pipeline.methods.base import Method, gradient_of
+from firstlight.pipeline.methods.base import Method
 from firstlight.pipeline.methods.edge_detector import EdgeDetector
 from firstlight.pipeline.methods.first_layer_deltas import NoFirstLayerMapError
 from firstlight.pipeline.methods.first_layer_gradient import (
@@ -12,7 +12,6 @@ from firstlight.pipeline.methods.grad_cam import GradCAM, LayerCAM
 from firstlight.pipeline.methods.gradient import Gradient, InputXGradient
 from firstlight.pipeline.methods.guided_backprop import DeconvNet, GuidedBackprop
 from firstlight.pipeline.methods.integrated_gradients import IntegratedGradients
-from firstlight.pipeline.methods.logits import logits_in, logits_of
 from firstlight.pipeline.methods.lrp import LRP
 from firstlight.pipeline.methods.lrp_rules import (
     Bounded,
@@ -24,19 +23,14 @@ from firstlight.pipeline.methods.lrp_rules import (
     ZPlus,
 )
 from firstlight.pipeline.methods.occlusion import Occlusion
-from firstlight.pipeline.methods.passes import Pass, Passes, rows_per_pass
 from firstlight.pipeline.methods.pattern_methods import PatternAttribution, PatternNet
 from firstlight.pipeline.methods.scores import (
     ClassScore,
     Difference,
-    LogitFunction,
     LogitScore,
     Neuron,
     Probability,
     Score,
-    Target,
-    as_score,
-    class_tensor,
 )
 from firstlight.pipeline.methods.smoothgrad import Estimate, SmoothGrad
 
@@ -59,28 +53,18 @@ __all__ = [
     "IntegratedGradients",
     "LRPRule",
     "LayerCAM",
-    "LogitFunction",
     "LogitScore",
     "Method",
     "Neuron",
     "NoFirstLayerMapError",
     "Occlusion",
-    "Pass",
-    "Passes",
     "PatternAttribution",
     "PatternNet",
     "Probability",
     "Score",
     "SmoothGrad",
-    "Target",
     "WSquared",
     "Z",
     "ZPlus",
-    "as_score",
-    "class_tensor",
-    "gradient_of",
-    "logits_in",
-    "logits_of",
-    "rows_per_pass",
     "without_class_mean",
 ]

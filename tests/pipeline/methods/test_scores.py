@@ -15,14 +15,10 @@ from torch.nn import functional as F
 
 from firstlight.errors import ArgumentError
 from firstlight.pipeline import ClassScore, Difference, Gradient, Method, Neuron, Score, SmoothGrad
-from firstlight.pipeline.methods import (
-    LogitFunction,
-    Passes,
-    Probability,
-    as_score,
-    gradient_of,
-    logits_of,
-)
+from firstlight.pipeline.methods.base import gradient_of
+from firstlight.pipeline.methods.logits import logits_of
+from firstlight.pipeline.methods.passes import Passes
+from firstlight.pipeline.methods.scores import LogitFunction, Probability, as_score
 
 
 @pytest.fixture
