@@ -76,12 +76,18 @@ export function lanesOf(runs, epoch, against, wanted) {
   return wanted === "beside" ? [...plainLanes, ...differences] : plainLanes;
 }
 
-// The name of a run without what all shown runs have in common.
+// The name of a run without the folders that all shown runs share, at its beginning and at its end.
 export function shortName(runs, run) {
+  if (runs.length < 2) return run;
+  const paths = runs.map((name) => name.split("/"));
+  const most = Math.min(...paths.map(({ length }) => length)) - 1;
+  const shared = (place) => {
+    let same = 0;
+    while (same < most && paths.every((path) => path.at(place(same)) === paths[0].at(place(same)))) same++;
+    return same;
+  };
+  const start = shared((i) => i);
+  const end = Math.min(shared((i) => -1 - i), most - start);
   const parts = run.split("/");
-  let same = 0;
-  if (runs.length > 1)
-    while (same < parts.length - 1 && runs.every((other) => other.split("/")[same] === parts[same])) same++;
-  else return run;
-  return parts.slice(same).join("/");
+  return parts.slice(start, parts.length - end).join("/");
 }
