@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from firstlight.errors import ArgumentError
+from firstlight.pipeline.tracing.fabric import without_fabric
 from firstlight.pipeline.tracing.torch_internals import HOOKS
 
 
@@ -21,10 +22,11 @@ def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
     """Look at ``module`` without leaving a trace, whatever happens inside.
 
     Inside, the module is in evaluation mode, gradients can be taken (also under
-    ``inference_mode``), autocast is off and compiled modules run eagerly. Afterwards, also after an
-    exception, everything is bit for bit as before: the train/eval mode of every submodule (a frozen
-    BatchNorm stays frozen), buffers, ``.grad``, ``requires_grad``, hooks, and the random states of
-    torch (CPU, and the devices that the module is on), numpy and Python.
+    ``inference_mode``), autocast is off, compiled modules run eagerly, and what Fabric wrapped runs
+    as if it were not. Afterwards, also after an exception, everything is bit for bit as before: the
+    train/eval mode of every submodule (a frozen BatchNorm stays frozen), buffers, ``.grad``,
+    ``requires_grad``, hooks, and the random states of torch (CPU, and the devices that the module
+    is on), numpy and Python.
 
     A submodule whose class has a ``train()`` or ``eval()`` of its own, which may clear caches or
     merge weights, goes through them, so that what it keeps is of its present weights. Its
@@ -49,6 +51,7 @@ def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
     with ExitStack() as stack:
         for keep in (_random_states, _buffers, _own_modes, _modes, _hooks, _parameters):
             stack.enter_context(keep(module))
+        stack.enter_context(without_fabric(module))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device_type in {"cpu", *(device.type for device in _devices(module))}:
