@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from firstlight.callbacks.moment import Moment
 
@@ -18,6 +18,7 @@ class Failures:
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
         self._untold: dict[str, list[str]] = {}
+        self._said: set[str] = set()
 
     def note(self, callback: str, reason: str) -> None:
         """Remember why the callback failed, to be told."""
@@ -35,6 +36,12 @@ class Failures:
                 "The run goes on; it will not say this again."
             )
         self._untold.clear()
+
+    def say(self, text: str) -> None:
+        """Say what is no failure, once."""
+        if text not in self._said:
+            self._said.add(text)
+            rank_zero_info(text)
 
 
 _OF_TRAINERS: WeakKeyDictionary[Trainer, Failures] = WeakKeyDictionary()

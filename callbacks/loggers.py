@@ -36,12 +36,21 @@ def sends_pictures(logger: str) -> Callable[[Send], Send]:
     return register
 
 
-def log_pictures(logger: Logger, pictures: Pictures, step: int, folder: Path) -> None:
-    """Pictures to one logger; to files below ``folder`` where it has no place for them."""
-    for kind in type(logger).__mro__:
-        if kind.__name__ in _SEND:
-            return _SEND[kind.__name__](logger, pictures, step)
-    write_files(pictures, step, folder)
+def takes_pictures(logger: Logger) -> bool:
+    """True for a logger that has a place for pictures and was not switched off."""
+    if _send_of(logger) is None:
+        return False
+    try:
+        # Comet and W&B have experiments that throw everything away.
+        return getattr(getattr(logger, "experiment", None), "disabled", False) is not True
+    except Exception:
+        return True  # What fails here fails again, and is told, when the pictures are sent.
+
+
+def log_pictures(logger: Logger, pictures: Pictures, step: int) -> None:
+    """Pictures to a logger that takes them."""
+    if (send := _send_of(logger)) is not None:
+        send(logger, pictures, step)
 
 
 def writes_nothing(trainer: Trainer) -> bool:
@@ -54,8 +63,8 @@ def run_folders(trainer: Trainer) -> list[Path]:
 
     ``trainer.log_dir`` would wait for all processes.
     """
-    folders = [Path(folder) for logger in trainer.loggers if (folder := _folder(logger))]
-    return list(dict.fromkeys(folders)) or [Path(trainer.default_root_dir)]
+    own = Path(trainer.default_root_dir)
+    return list(dict.fromkeys(_folder(logger, own) for logger in trainer.loggers)) or [own]
 
 
 def write_files(pictures: Pictures, step: int, folder: Path) -> None:
@@ -95,11 +104,18 @@ def _(logger: Any, pictures: Pictures, step: int) -> None:
         logger.experiment.log_image(as_image(picture), name=tag, step=step)
 
 
-def _folder(logger: Logger) -> str | Path | None:
-    if logger.log_dir or not logger.save_dir:
-        return logger.log_dir
+def _send_of(logger: Logger) -> Send | None:
+    known = (_SEND.get(kind.__name__) for kind in type(logger).__mro__)
+    return next(filter(None, known), None)
+
+
+def _folder(logger: Logger, own: Path) -> Path:
+    if logger.log_dir:
+        return Path(logger.log_dir)
     # As Lightning itself places the checkpoints of such a run.
-    return Path(logger.save_dir, str(logger.name), str(logger.version))
+    version = logger.version
+    version = version if isinstance(version, str) else f"version_{version}"
+    return Path(logger.save_dir or own, str(logger.name), version)
 
 
 def _file_name(tag: str, step: int) -> str:

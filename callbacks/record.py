@@ -10,7 +10,14 @@ from lightning.pytorch import Trainer
 
 from firstlight.board.sheet_file import write_sheet
 from firstlight.callbacks.explanation import Explanation
-from firstlight.callbacks.loggers import log_pictures, run_folders, write_files, writes_nothing
+from firstlight.callbacks.failures import failures_of
+from firstlight.callbacks.loggers import (
+    log_pictures,
+    run_folders,
+    takes_pictures,
+    write_files,
+    writes_nothing,
+)
 from firstlight.callbacks.moment import Moment
 from firstlight.pipeline.drawing import Sheet
 
@@ -35,11 +42,13 @@ def record_pictures(trainer: Trainer, found: Explanation, moment: Moment, note: 
         return
     drawn = {tag: sheet.picture() for tag, sheet in found.sheets.items()}
     pictures, step = found.pictures | drawn, moment.logged_at
-    folder = run_folders(trainer)[0] / "explanations"
-    if not trainer.loggers:
+    takers = [logger for logger in trainer.loggers if takes_pictures(logger)]
+    for logger in takers:
+        _attempt(note, type(logger).__name__, log_pictures, logger, pictures, step)
+    if len(takers) < max(1, len(trainer.loggers)):
+        folder = run_folders(trainer)[0] / "explanations"
         _attempt(note, str(folder), write_files, pictures, step, folder)
-    for logger in trainer.loggers:
-        _attempt(note, type(logger).__name__, log_pictures, logger, pictures, step, folder)
+        failures_of(trainer).say(f"Pictures of explanations are files in {folder}")
 
 
 def _write_sheets(sheets: Mapping[str, Sheet], moment: Moment, folder: Path) -> None:
