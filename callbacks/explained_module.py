@@ -18,7 +18,7 @@ Logits = Callable[[nn.Module, Any], Tensor]
 
 def called(module: nn.Module, images: Any) -> Tensor:
     """The logits that the module returns when it is called."""
-    return found_logits(module(images))
+    return found_logits(module(images), len(images))
 
 
 class ExplainedModule(nn.Module):
@@ -50,7 +50,7 @@ class ExplainedModule(nn.Module):
             taken = images.squeeze(1)
         elif self._form == "list":
             taken = list(images)
-        logits = found_logits(self._logits(self._explained, taken))
+        logits = found_logits(self._logits(self._explained, taken), len(images))
         return F.linear(logits, logits.new_tensor([[-0.5], [0.5]])) if self._two else logits
 
     def __getattr__(self, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -53,12 +53,22 @@ class MapNumbers:
 
     def __init__(self, numbers: Sequence[MapNumber]) -> None:
         self.numbers = numbers
-        self._last: Mapping[str, Tensor] = {}
-        self._control: Mapping[str, Tensor] = {}
+        self.forget()
 
     def forget(self) -> None:
         """Begin another run."""
-        self._last, self._control = {}, {}
+        self._last: Mapping[str, Tensor] = {}
+        self._control: Mapping[str, Tensor] = {}
+        self._last_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The earlier maps, which a run that goes on could not make again."""
+        return {"control": self._control, "last": self._last, "last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with the earlier maps of a run."""
+        self._control, self._last = state_dict["control"], state_dict["last"]
+        self._last_step = state_dict["last_step"]
 
     def __call__(
         self,
@@ -75,7 +85,7 @@ class MapNumbers:
         found = {}
         for number in numbers:
             for name, own in maps.items():
-                value = self._number(number, name, methods[name], own, model, images, target)
+                value = self._number(number, name, methods[name], own, model, images, target, when)
                 if value is not None:
                     found[f"{number}/{name}"] = float(value.nanmean())
         if "degradation" in numbers:
@@ -93,6 +103,7 @@ class MapNumbers:
         model: nn.Module,
         images: Tensor,
         target: Tensor,
+        when: Moment,
     ) -> Tensor | None:
         """One number per image; None where there is nothing to compare with."""
         match number:
@@ -116,7 +127,9 @@ class MapNumbers:
             case "efficient_randomisation":
                 return efficient_randomisation(method, model, images, target)
             case "similarity_to_last":
-                return _similarity(maps, self._last.get(name))
+                # An explanation of the same step is no earlier one.
+                earlier = self._last if when.step > self._last_step else {}
+                return _similarity(maps, earlier.get(name))
             case "similarity_to_control":
                 return _similarity(maps, self._control.get(name))
 
@@ -124,6 +137,7 @@ class MapNumbers:
         compared = any(number.startswith("similarity") for number in self.numbers)
         if compared and when.stage == "fit":
             self._last = {name: own.cpu() for name, own in maps.items()}
+            self._last_step = when.step
             self._control = self._last if when.is_control else self._control
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from firstlight.callbacks.examples import Examples
-from firstlight.errors import FirstlightError
+from firstlight.errors import ArgumentError, FirstlightError
+from firstlight.pipeline.methods import logits_in
 
 Head = Literal["classes", "binary", "several", "values"]
 """One class of K; one logit for two classes; several labels per image; values (regression)."""
@@ -109,20 +110,17 @@ def head_of(outputs: int, examples: Examples) -> Head:
     return "classes"
 
 
-def found_logits(output: Any) -> Tensor:
-    """Logits (N, K) in what a module returned: a tensor, its ``logits``, or under that key.
+def found_logits(output: Any, images: int) -> Tensor:
+    """Logits (images, K) in what a module returned.
 
     Raises:
         FirstlightError: there are none.
     """
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    logits = output if isinstance(output, Tensor) else found
-    if not isinstance(logits, Tensor):
-        raise FirstlightError(
-            f"the model returned a {type(output).__name__} without logits; pass the callback "
-            "logits=, a function from the module and images to logits (N, K)"
-        )
-    return logits[:, None] if logits.ndim == 1 else logits
+    try:
+        return logits_in(output, images)
+    except ArgumentError as error:
+        advice = "pass the callback logits=, a function from the module and images to logits (N, K)"
+        raise FirstlightError(f"{error}; {advice}") from None
 
 
 def gaps(maps: Tensor) -> list[str | None] | None:

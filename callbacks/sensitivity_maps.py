@@ -18,6 +18,7 @@ from firstlight.callbacks.explanation_callback import ExplanationCallback
 from firstlight.callbacks.map_numbers import MapNumber, MapNumbers
 from firstlight.callbacks.moment import Moment
 from firstlight.callbacks.outputs import gaps
+from firstlight.callbacks.private_lightning import state_key
 from firstlight.errors import FirstlightError
 from firstlight.pipeline import Gradient, Method, SmoothGrad
 from firstlight.pipeline.drawing import Absolute, Column, Picture, Rendering, Sheet, Signed
@@ -95,6 +96,24 @@ class SensitivityMaps(ExplanationCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_numbers": MapNumbers(self.numbers)}
+
+    @property
+    def state_key(self) -> str:
+        """By which a checkpoint tells several of these callbacks apart."""
+        return state_key(
+            self,
+            methods=list(self.named_methods),
+            target=self.target,
+            images_per_class=self.images_per_class,
+            most_classes=self.most_classes,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The earlier maps that numbers compare with, which a resumed run could not make again."""
+        return self._numbers.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._numbers.load_state_dict(state_dict)
 
     def pick(self, trainer: Trainer) -> Examples:
         return self.examples(trainer, self.images_per_class, self.most_classes)

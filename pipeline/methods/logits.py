@@ -51,6 +51,8 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def logits_in(output: Any, images: int) -> Tensor:
     """The logits (images, K) in what a model returned for that many images.
 
+    One number for each image, (images,), is one logit, (images, 1).
+
     Raises:
         ArgumentError: there are none.
     """
@@ -58,6 +60,9 @@ def logits_in(output: Any, images: int) -> Tensor:
         logits = output.get("logits", output)
     else:
         logits = getattr(output, "logits", output)
+    is_one_each = isinstance(logits, Tensor) and logits.shape == (images,)
+    if is_one_each and logits.is_floating_point():
+        logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != images:
         shape = f" of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
         problem = f"must return logits ({images}, classes) for {images} images"

@@ -236,7 +236,7 @@ def test_without_logits_one_warning_for_all_says_what_to_do(
     fit(module, data, callbacks=three(), max_epochs=2)
     (said,) = told(recwarn)
     assert said.startswith("FirstLayerMaps, SensitivityMaps and PatternMonitor could not explain")
-    assert "returned a tuple without logits; pass the callback logits=" in said
+    assert "for 1 images, got tuple; pass the callback logits=, a function" in said
 
 
 def sheet_of(trainer: Trainer, name: str = "2_sensitivity/maps") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,41 @@ def test_similarity_is_one_for_the_same_maps_and_minus_one_for_their_negatives(
     assert same == pytest.approx({last: 1, control: 1})
     assert turned == pytest.approx({last: -1, control: -1})
     assert again == pytest.approx({last: 1, control: -1})
+
+
+def test_what_goes_on_from_its_state_compares_with_the_same_maps(stranger: Any, data: Any) -> None:
+    stranger.eval()
+    whole, resumed = SensitivityMaps([Gradient()]), SensitivityMaps([Gradient()])
+    for when in (Moment("fit"), Moment("fit", 1, 6)):
+        explained(whole, stranger, data, when)
+        with torch.no_grad():
+            stranger.head.weight.add_(torch.eye(*stranger.head.weight.shape))
+    resumed.load_state_dict(whole.state_dict())
+    later = explained(whole, stranger, data, Moment("fit", 2, 12)).scalars
+    assert explained(resumed, stranger, data, Moment("fit", 2, 12)).scalars == later
+    assert later["similarity_to_control/Gradient"] < later["similarity_to_last/Gradient"] < 0.999
+    # The maps of the same step are no earlier ones.
+    resumed.load_state_dict(whole.state_dict())
+    again = explained(resumed, stranger, data, Moment("fit", 2, 12)).scalars
+    assert set(later) - set(again) == {"similarity_to_last/Gradient"}
+
+
+def test_a_resumed_run_compares_with_the_control(
+    stranger: Any, data: Any, fit: Any, board: Any, tmp_path: Path
+) -> None:
+    def run(checkpoint: Path | None, epochs: int) -> Any:
+        callback = SensitivityMaps([Gradient()])
+        return fit(stranger, data, checkpoint, callbacks=[callback], max_epochs=epochs)
+
+    run(None, 1).save_checkpoint(tmp_path / "first.ckpt")
+    events = board(run(tmp_path / "first.ckpt", 2))
+    for earlier in ("last", "control"):
+        assert len(events.Scalars(f"2_sensitivity/similarity_to_{earlier}/Gradient")) == 1
+
+
+def test_several_of_them_are_told_apart_in_a_checkpoint() -> None:
+    assert SensitivityMaps([Gradient()]).state_key != SensitivityMaps().state_key
+    assert SensitivityMaps().state_key == SensitivityMaps().state_key
 
 
 def test_sweeps_of_smoothgrad_have_sheets_of_their_own(stranger: Any, data: Any) -> None:
