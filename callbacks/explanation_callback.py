@@ -215,19 +215,24 @@ class ExplanationCallback(CommonArguments, Callback):
         if not others or others[-1] is self:
             failures_of(trainer).tell(moment)
 
+    def found(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> Explanation:
+        """The explanation of the model as it is now, its names behind those of the family.
+
+        It is not kept anywhere.
+        """
+        began = time.perf_counter()
+        with validated_weights(trainer, pl_module), undisturbed(pl_module):
+            picked = self._picked(trainer)
+            found = self.explain(self._explained(trainer, pl_module), picked, moment)
+        cost = self._run_state.explained_for(time.perf_counter() - began, moment)
+        found.scalars.update(cost)
+        for reason in found.failures:
+            failures_of(trainer).note(type(self).__name__, f"in part: {reason}")
+        return found.tagged(moment.prefix + self.family)
+
     def _run(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> None:
-        began, failures, name = time.perf_counter(), failures_of(trainer), type(self).__name__
-        try:
-            with validated_weights(trainer, pl_module), undisturbed(pl_module):
-                picked = self._picked(trainer)
-                found = self.explain(self._explained(trainer, pl_module), picked, moment)
-            cost = self._run_state.explained_for(time.perf_counter() - began, moment)
-            found.scalars.update(cost)
-            self._record(trainer, found.tagged(moment.prefix + self.family), moment)
-            for reason in found.failures:
-                failures.note(name, f"in part: {reason}")
-        except Exception as error:
-            failures.note(name, f"{type(error).__name__}: {error}")
+        with failures_of(trainer).noting(type(self).__name__):
+            self._record(trainer, self.found(trainer, pl_module, moment), moment)
 
     def _picked(self, trainer: Trainer) -> Any:
         picked, stage = self._run_state.picked, stage_of(trainer)

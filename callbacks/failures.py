@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
@@ -27,6 +28,14 @@ class Failures:
         if key not in self._told:
             self._told.add(key)
             self._untold.setdefault(reason, []).append(callback)
+
+    @contextmanager
+    def noting(self, callback: str) -> Iterator[None]:
+        """Note what fails inside, and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.note(callback, f"{type(error).__name__}: {error}")
 
     def tell(self, moment: Moment) -> None:
         """Warn of what was noted since the last time."""

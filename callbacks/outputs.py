@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstlight.callbacks.examples import Examples
 from firstlight.errors import ArgumentError, FirstlightError
-from firstlight.pipeline.methods import logits_in
+from firstlight.pipeline.methods.logits import logits_in
 
 Head = Literal["classes", "binary", "several", "values"]
 """One class of K; one logit for two classes; several labels per image; values (regression)."""

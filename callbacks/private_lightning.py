@@ -31,11 +31,13 @@ def steps_done(trainer: Trainer) -> int:
 
 def epochs_done(trainer: Trainer, batch_idx: int) -> float:
     """The epochs done behind this batch, a whole number behind the last one."""
-    batches = trainer.num_training_batches
-    if batches == float("inf"):
-        # The length of a stream is not known; what counts is the order.
-        return trainer.current_epoch + 1 - 1 / (batch_idx + 2)
-    return trainer.current_epoch + (batch_idx + 1) / batches
+    return trainer.current_epoch + share_of_epoch(batch_idx + 1, trainer.num_training_batches)
+
+
+def share_of_epoch(batches: int, of: float) -> float:
+    """The share of an epoch that is done after some of its batches."""
+    # The length of a stream is not known; what counts is the order.
+    return 1 - 1 / (batches + 1) if of == float("inf") else batches / of
 
 
 def state_key(callback: Callback, **arguments: Any) -> str:
