@@ -172,7 +172,8 @@ def takes(hint: Any, value: Any) -> bool:
 
 
 def constructors() -> Iterator[tuple[str, type[Any]]]:
-    """Every public class that users make themselves; what calls return is not made by them."""
+    """Every public class that users make themselves; what calls return or raise is not made by
+    them."""
     results = {"Explanation", "FoolingImages", "LayerQuality", "Patches", "Pattern"}
     results |= {"PreferredImages", "ReceptiveField"}
     for module in MODULES:

@@ -65,7 +65,7 @@ class NoFirstLayerMapError(ArgumentError):
             "has no first-layer gradient map: the deltas of its first layer's units add up to "
             f"nothing but rounding errors (|Σδ|/Σ|δ| is {share:.1g}, rounding alone makes "
             f"{rounding:.1g}); a norm over channels behind the layer, such as LayerNorm, ignores "
-            "what all units have in common",
+            "what all units have in common. There is one with summary='size'",
         )
         self.share = share
         self.rounding = rounding
@@ -109,6 +109,12 @@ class Deltas:
         parts = [x.pixels * spread for x, spread in zip(self._layers, spreads, strict=True)]
         return torch.stack(parts).sum(0)
 
+    def sizes(self, slopes: Tensor) -> Tensor:
+        """The same of |x| and |δ|, so that nothing cancels out."""
+        deltas = zip(self._layers, self._deltas(slopes), strict=True)
+        parts = [layer.pixels.abs() * layer.spread(delta.abs()) for layer, delta in deltas]
+        return torch.stack(parts).sum(0)
+
     def maps_of_all(self, slopes: Tensor, weights: Tensor) -> Tensor:
         """The maps (K', D) of K' losses, summed over the images with ``weights`` (N,).
 
@@ -146,14 +152,21 @@ class Deltas:
         # Any slopes would do; these say whether the deltas cancel out.
         slopes = torch.linspace(-1, 1, self.logits.shape[1]).to(self.logits)
         slopes = slopes.repeat(len(self.logits), 1).requires_grad_()
-        (deltas,) = self._deltas(slopes, create_graph=True)
+        (deltas,) = self._summed(self._deltas(slopes, create_graph=True))
         (sums,) = torch.autograd.grad(deltas.sum(), slopes, materialize_grads=True)
         return sums
 
     def _spreads(self, slopes: Tensor) -> list[Tensor]:
         """The sums of the deltas for dL/dlogits = ``slopes``, of each layer."""
-        deltas = self._deltas(slopes)
+        deltas = self._summed(self._deltas(slopes))
         return [layer.spread(delta) for layer, delta in zip(self._layers, deltas, strict=True)]
+
+    def _summed(self, deltas: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Deltas that are to be summed over the units; the first are tried."""
+        if not self._checked:
+            _check_sums([layer.by_group(d) for layer, d in zip(self._layers, deltas, strict=True)])
+            self._checked = True
+        return deltas
 
     def _deltas(self, slopes: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
         """dL/dz1 of each layer for dL/dlogits = ``slopes``."""
@@ -169,9 +182,6 @@ class Deltas:
         )
         if any(delta is None for delta in deltas):
             raise no_way()
-        if not self._checked:
-            _check_sums([layer.by_group(d) for layer, d in zip(self._layers, deltas, strict=True)])
-            self._checked = True
         return deltas
 
 

@@ -58,15 +58,18 @@ class FirstLayerGradient:
 
     Args:
         approach: 1, 2, 3 or 4, as above.
-        summary: ``"mean"`` or ``"sum"`` over the first layer's units.
+        summary: ``"mean"`` or ``"sum"`` over the first layer's units; or ``"size"``, the mean over
+            units of single images' |x| |delta|, summed or averaged over the images and shown as
+            it is. It has no sign, and nothing cancels out in it.
         relu: whether the finished map is cut off at 0.
 
     Raises:
-        ArgumentError: an argument is not one of those above.
+        ArgumentError: an argument is not one of those above. On a call, NoFirstLayerMapError: the
+            deltas of the units add up to nothing but rounding errors.
     """
 
     approach: Annotated[int, Field(ge=1, le=4)] = 3
-    summary: Literal["mean", "sum"] = "mean"
+    summary: Literal["mean", "sum", "size"] = "mean"
     relu: bool = True
 
     def __call__(
@@ -126,8 +129,13 @@ class FirstLayerGradient:
             for p in Passes(images, ClassScore(own)):
                 deltas = Deltas(model, p.of(images), layers)
                 slopes = self._approach.slopes(deltas.logits, every.expand(len(p.image), -1, -1))
-                for total, weights in zip(sums, groups.weights[:, p.image], strict=True):
-                    total += deltas.maps_of_all(slopes, weights)
+                weights = groups.weights[:, p.image]
+                if self.summary == "size":  # not linear in the slopes
+                    maps = [weights @ deltas.sizes(each) for each in slopes.unbind(1)]
+                    sums += torch.stack(maps, dim=1)
+                    continue
+                for total, own_weights in zip(sums, weights, strict=True):
+                    total += deltas.maps_of_all(slopes, own_weights)
             return ClassMaps(groups.classes, self._shown(sums, deltas.units, images))
 
     def _grouped(
@@ -150,7 +158,8 @@ class FirstLayerGradient:
             for p in Passes(images, ClassScore(asked)):
                 deltas = Deltas(model, p.of(images), layers)
                 slopes = self._approach.slopes(deltas.logits, p.of(wanted))
-                sums += groups.weights[:, p.image] @ deltas.maps(slopes)
+                maps = deltas.sizes if self.summary == "size" else deltas.maps
+                sums += groups.weights[:, p.image] @ maps(slopes)
             return ClassMaps(groups.classes, self._shown(sums, deltas.units, images))
 
     @property
@@ -173,7 +182,9 @@ class FirstLayerGradient:
 
     def _shown(self, sums: Tensor, units: int, images: Tensor) -> Tensor:
         """The finished maps (..., C, H, W) from the sums over units (..., D)."""
-        g = (sums / units if self.summary == "mean" else sums).unflatten(-1, images.shape[1:])
+        g = (sums if self.summary == "sum" else sums / units).unflatten(-1, images.shape[1:])
+        if self.summary == "size":
+            return g
         shown = self._approach.shown(g)
         return shown.relu() if self.relu else shown
 

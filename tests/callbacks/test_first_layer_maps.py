@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 
 from firstlight.callbacks import FirstLayerMaps, Moment
 from firstlight.callbacks.examples import Examples
@@ -43,6 +45,49 @@ def test_the_control_is_kept_from_before_training_on(stranger: Any, data: Any) -
     resumed.load_state_dict(callback.state_dict())
     again = columns(resumed, stranger, data, Moment("fit", 2, 12))
     torch.testing.assert_close(again["3 before training"], control)
+
+
+class Tokens(LightningModule):
+    """Patches with a LayerNorm over their channels, as a transformer begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.rest = nn.Sequential(nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.rest(self.patches(images).flatten(2).mT).mean(1)
+
+
+def test_where_only_rounding_errors_add_up_sizes_are_shown_and_the_caption_says_why() -> None:
+    model, images = Tokens().eval(), torch.rand(12, 3, 8, 8)
+    labels = torch.arange(12) % 3
+    found = FirstLayerMaps().explain(model, Examples(images, labels), Moment("fit"))
+    sheet = found.sheets["maps"]
+    assert "nothing but rounding errors" in sheet.caption and "LayerNorm" in sheet.caption
+    mean, *sizes, control = sheet.columns
+    torch.testing.assert_close(mean.maps[1], images[labels == 1].mean(0))
+    assert [c.name for c in sizes] == [
+        "1: cross entropy, other label (size)",
+        "2: cross entropy, own label (size)",
+        "3: own logit (size)",
+        "4: other logit (size)",
+    ]
+    torch.testing.assert_close(control.maps, sizes[2].maps)
+    # Each pixel is one patch's, so |x| times the sum of |δ| of its patch.
+    x = images[labels == 1]
+    z = model.patches(x).detach().requires_grad_()
+    score = model.rest(z.flatten(2).mT).mean(1)[:, 1].sum()
+    (delta,) = torch.autograd.grad(score, z)
+    spread = delta.abs().sum(1, keepdim=True).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    expected = (x.abs() * spread).sum(0) / z[0].numel()
+    torch.testing.assert_close(sizes[2].maps[1], expected)
+    assert sheet.picture().float().std() > 0 and set(found.scalars) == {
+        "tv",
+        "gini",
+        "correlation_with_class_mean",
+    }
 
 
 def test_several_of_them_are_told_apart_in_a_checkpoint() -> None:

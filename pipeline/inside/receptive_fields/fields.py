@@ -13,7 +13,7 @@ _NOTHING = (2**62, -(2**62))
 
 
 class NoRule(Exception):
-    """An operation whose receptive field is not known; says which and why."""
+    """A receptive field is not known; says why, to follow the operation's name."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Axis:
             other = Axis(other.start, self.jump, other.size, other.seen)
         if (self.jump, len(self.seen)) != (other.jump, len(other.seen)):
             raise NoRule(
-                f"branches meet whose units lie {self.jump} and {other.jump} pixels apart "
+                f"joins branches whose units lie {self.jump} and {other.jump} pixels apart "
                 f"({len(self.seen)} and {len(other.seen)} of them)"
             )
         start = min(self.start, other.start)
@@ -117,6 +117,6 @@ class Field:
         if self.dims is None or other.dims is None or spread:
             return self.everything
         if self.dims != other.dims:
-            raise NoRule("branches meet whose rows and columns lie in different dimensions")
+            raise NoRule("joins branches whose rows and columns lie in different dimensions")
         rows, columns = (a.union(b) for a, b in pairs)
         return Field(rows, columns, self.dims)

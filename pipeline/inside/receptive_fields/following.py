@@ -11,7 +11,6 @@ modules, so functional calls, reused modules and compiled ones are seen alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
@@ -104,7 +103,7 @@ def receptive_field(model: nn.Module, images: Tensor, layer: str) -> ReceptiveFi
     residual branches are exact. What combines all positions sees the whole image: linear layers,
     flattening, attention, means over rows and columns, adaptive pooling to one unit (or to a
     number that does not divide the input's), and every branch that has met one of them. What the
-    network does after the layer does not matter.
+    network does after the layer, or beside it, does not matter.
 
     Args:
         model: Any module that takes images. Left exactly as it was.
@@ -125,13 +124,12 @@ def receptive_field(model: nn.Module, images: Tensor, layer: str) -> ReceptiveFi
         # Before the one of layer_output, whose copy then needs no field.
         for found in (module for name, module in model.named_modules() if name == layer):
             found.register_forward_hook(watch.returned)
-        try:
-            with watch, _LinearOverTheLastDimension(watch):
-                outputs = layer_output(model, layer, image)
-        except NoRule as error:
-            raise ArgumentError("layer", f"no receptive field, since {error}", layer) from error
+        with watch, _LinearOverTheLastDimension(watch):
+            outputs = layer_output(model, layer, image)
     if watch.field is None:
         raise ArgumentError("layer", "its output does not depend on the image", layer)
+    if isinstance(watch.field, NoRule):
+        raise ArgumentError("layer", f"no receptive field, since {watch.field}", layer)
     return _field_of(layer, outputs, watch.field, image)
 
 
@@ -163,44 +161,73 @@ class _Watch(TorchDispatchMode):
         self.fields: Any = WeakTensorKeyDictionary()
         rows, columns = map(Axis.pixels, image.shape[2:])
         self.fields[image] = Field(rows, columns, dims=(-2, -1))
-        self.field: Field | None = None
+        self.field: Field | NoRule | None = None
+        self._lost: dict[int, tuple[Tensor, NoRule]] = {}
+
+    def of(self, tensor: Tensor) -> Field | NoRule | None:
+        """What is known of a tensor: its field, why it has none, or None if it does not depend on
+        the image."""
+        _, lost = self._lost.get(_memory(tensor), (None, None))
+        known: Field | NoRule | None = self.fields.get(tensor) if lost is None else lost
+        return known
 
     def returned(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         """Keep the field of what the layer returns, and follow no operation after it."""
         if isinstance(output, Tensor):
-            self.field = self.fields.get(output)
+            self.field = self.of(output)
         self.fields.clear()
+        self._lost.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        known = [self.fields[t] for t in inputs if t in self.fields]
+        inputs = _tensors((args, kwargs))
+        known = [field for field in map(self.of, inputs) if field is not None]
         result = func(*args, **kwargs)
-        outputs = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-        if not known or not outputs or takes_only_a_shape(func):
-            return result
-        field = reduce(Field.union, known)
-        if field.dims is not None:
-            schema = func._schema.arguments
-            arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
-            arguments |= {a.name: value for a, value in zip(schema, args, strict=False)} | kwargs
-            field = field_after(func, field, arguments, outputs[0])
-        for output in outputs:
-            if any(output is t for t in inputs):
-                self._check_written(func, output, field)
-            self.fields[output] = field
+        outputs = _tensors(result)
+        if known and outputs and not takes_only_a_shape(func):
+            field = _field(func, known, args, kwargs, outputs[0])
+            for output in outputs:
+                if any(output is t for t in inputs):
+                    self._note_written(func, output, field)
+                self.fields[output] = field
         return result
 
-    def _check_written(self, func: Any, tensor: Tensor, field: Field) -> None:
-        """Refuse to lose sight of a tensor that is written to through another one."""
+    def _note_written(self, func: Any, tensor: Tensor, field: Field | NoRule) -> None:
+        """Lose sight of all that shares the memory of a tensor that is written to."""
         if field is self.fields.get(tensor):
             return
-        storage = tensor.untyped_storage().data_ptr()
         others = (t for t in self.fields if t is not tensor)
-        if tensor._is_view() or any(t.untyped_storage().data_ptr() == storage for t in others):
-            raise NoRule(f"{func} writes into a part of another tensor")
+        if tensor._is_view() or any(_memory(t) == _memory(tensor) for t in others):
+            lost = NoRule(f"{func} writes into a part of another tensor")
+            # With the tensor, so that its memory is not used again.
+            self._lost[_memory(tensor)] = tensor, lost
+
+
+def _field(
+    func: Any, known: list[Field | NoRule], args: tuple[Any, ...], kwargs: Any, output: Tensor
+) -> Field | NoRule:
+    """The field of an operation's output, or why it is not known."""
+    fields = [field for field in known if isinstance(field, Field)]
+    if len(fields) < len(known):
+        return next(field for field in known if isinstance(field, NoRule))
+    schema = func._schema.arguments
+    arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
+    arguments |= {a.name: value for a, value in zip(schema, args, strict=False)} | kwargs
+    try:
+        return field_after(func, fields, arguments, output)
+    except NoRule as error:
+        # An error only if this is on the way to the layer.
+        return NoRule(f"{func} {error}")
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class _LinearOverTheLastDimension(TorchFunctionMode):
@@ -215,7 +242,7 @@ class _LinearOverTheLastDimension(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.linear:
-            field = self.watch.fields.get(args[0] if args else kwargs["input"])
-            if field is not None and field.dims is not None and -1 not in field.dims:
+            field = self.watch.of(args[0] if args else kwargs["input"])
+            if isinstance(field, Field) and field.dims is not None and -1 not in field.dims:
                 self.watch.fields[result] = field
         return result

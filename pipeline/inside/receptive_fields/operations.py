@@ -6,6 +6,7 @@ A new operation is a rule of its own or a name more in the table at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -24,16 +25,20 @@ def takes_only_a_shape(func: Any) -> bool:
     return bool(name.startswith("new_") or name.endswith("_like"))
 
 
-def field_after(func: Any, field: Field, arguments: _Arguments, output: Tensor) -> Field:
-    """The field of an operation's output, given that of all its inputs together."""
+def field_after(func: Any, fields: list[Field], arguments: _Arguments, output: Tensor) -> Field:
+    """The field of an operation's output, given those of its inputs.
+
+    Raises:
+        NoRule: It is not known.
+    """
+    field = reduce(Field.union, fields)
+    if field.dims is None:
+        return field
     name = func.overloadpacket.__name__
     rule = _keeps_positions if torch.Tag.pointwise in func.tags else _RULES.get(name.rstrip("_"))
     if rule is None or torch.Tag.inplace_view in func.tags:
-        raise NoRule(f"{func} has no rule")
-    try:
-        return rule(field, arguments, output)
-    except NoRule as error:
-        raise NoRule(f"{func}: {error}") from error
+        raise NoRule("has no rule")
+    return rule(field, arguments, output)
 
 
 def _keeps_positions(field: Field, arguments: _Arguments, output: Tensor) -> Field:
@@ -49,7 +54,7 @@ def _sees_everything(field: Field, arguments: _Arguments, output: Tensor) -> Fie
 
 def _convolution(field: Field, arguments: _Arguments, output: Tensor) -> Field:
     if arguments["transposed"]:
-        raise NoRule("a transposed convolution's units do not all see equally much")
+        raise NoRule("is transposed: its units do not all see equally much")
     kernel = arguments["weight"].shape[2:]
     if len(kernel) < 2:
         raise NoRule("slides over one dimension of an image")
@@ -58,7 +63,7 @@ def _convolution(field: Field, arguments: _Arguments, output: Tensor) -> Field:
 
 def _pool(field: Field, arguments: _Arguments, output: Tensor) -> Field:
     if field.dims != (-2, -1):
-        raise NoRule(f"rows and columns lie in dimensions {field.dims}, not in the last two")
+        raise NoRule(f"meets rows and columns in dimensions {field.dims}, not in the last two")
     kernel = _pair(arguments["kernel_size"])
     dilation = _pair(arguments.get("dilation", 1))
     return field.windows(

@@ -289,6 +289,39 @@ def test_operations_after_the_layer_do_not_matter(after: nn.Module) -> None:
     assert torch.equal(field.seen(positions_of(field)), support(model[:3], images, "2"))
 
 
+class Beside(nn.Module):
+    """Computes something else of its input, for an operation behind it."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.other = other
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.other(x)
+
+
+class Joined(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_the_way = nn.Conv2d(2, 2, 3)
+
+    def forward(self, branches: tuple[Tensor, Tensor]) -> Tensor:
+        x, other = branches
+        return self.on_the_way(x) + other.mean()
+
+
+@pytest.mark.parametrize("other", [Rolled(), Assigned(), nn.ConvTranspose2d(2, 1, 2)])
+def test_operations_beside_the_way_to_the_layer_do_not_matter(other: nn.Module) -> None:
+    model = network(nn.Conv2d(1, 2, 3, stride=2), Beside(other), Joined())
+    images = torch.rand(1, 1, 15, 12, dtype=torch.float64)
+    field = receptive_field(model, images, "2.on_the_way")
+    assert field.size == (7, 7)
+    alone = network(model[0], model[2].on_the_way)
+    assert torch.equal(field.seen(positions_of(field)), support(alone, images, "1"))
+    with pytest.raises(ValueError, match=r"layer='2': no receptive field, since aten"):
+        receptive_field(model, images, "2")
+
+
 def test_a_layer_that_is_called_twice_has_no_field_of_its_own() -> None:
     layer = nn.Conv2d(1, 1, 3)
     with pytest.raises(ValueError, match=r"layer='0'.*called once.*2 calls"):

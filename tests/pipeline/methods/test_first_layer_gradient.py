@@ -318,6 +318,30 @@ def test_where_a_norm_over_the_units_follows_no_rounding_errors_are_shown(
         FirstLayerGradient(approach)(NormBehind(dense, norm=False).to(dtype), images, 1, other=0)
 
 
+@pytest.mark.parametrize("approach", [1, 2, 3, 4])
+def test_the_size_is_that_of_single_images_gradients_whatever_cancels_out(
+    approach, network, images, labels
+):
+    def size(network, images, label, other):
+        of_each = []
+        for image in images:
+            loss = losses(network(image[None]), label, other)[approach]
+            (gradient,) = torch.autograd.grad(loss, first_weight(network))
+            of_each.append(gradient.abs().mean(0).reshape(1, 6, 5))
+        total = torch.stack(of_each).sum(0)
+        return total / len(images) if approach in (1, 2) else total
+
+    method = FirstLayerGradient(approach, summary="size")
+    expected = size(network, images, 2, 0)
+    torch.testing.assert_close(method(network, images, 2, other=0), expected)
+    norm = NormBehind(dense=True).double()
+    torch.testing.assert_close(method(norm, images, 2, other=0), size(norm, images, 2, 0))
+    if approach in (1, 4):
+        pairs = method.pairs(network, images, labels).maps
+        own = images[labels == 2]
+        torch.testing.assert_close(pairs[2, 0], size(network, own, 2, 0))
+
+
 def test_deltas_that_are_all_zero_are_a_map_of_zeros(network, images):
     with torch.no_grad():
         [m for m in network.modules() if isinstance(m, nn.Linear)][-1].weight.zero_()
