@@ -17,7 +17,7 @@ class Direction(NamedTuple):
     """A weight vector w or a pattern u of each unit, in the coordinates of :class:`Whitening`.
 
     Attributes:
-        varying: Rᵀw or R⁻¹u, (…, inputs).
+        varying: Rᵀw or R⁻¹u, (…, directions of R).
         still: Nᵀw or Nᵀu, (…, inputs): its part in the directions in which the inputs do not vary.
     """
 
@@ -33,8 +33,9 @@ class Whitening:
     directions, those in which the inputs do not vary.
 
     Attributes:
-        root: R (groups, inputs, inputs).
-        inverse: R⁻¹, with 0 in all directions of N.
+        root: R (groups, inputs, directions), with as many directions as the inputs vary in, and
+            columns of 0 in a group that has fewer.
+        inverse: R⁻¹ (groups, directions, inputs), with 0 in all directions of N.
         still: N (groups, inputs, directions), with columns of 0 in a group that has fewer.
     """
 
@@ -64,10 +65,10 @@ class Whitening:
         values, vectors = torch.linalg.eigh(covariance)
         varying = (values > max(cutoff, STILL) * values[..., -1:]).unsqueeze(-2)
         size = torch.where(varying, values.unsqueeze(-2), 1).sqrt()
-        root, inverse = vectors * varying * size, vectors * varying / size
-        # Eigenvalues ascend, so these come first.
-        most = 0 if cutoff > STILL else int((~varying).sum(-1).max())
-        return cls(root, inverse.mT, (vectors * ~varying)[..., :most])
+        # Eigenvalues ascend, so those that vary come last.
+        still, count = int((~varying).sum(-1).max()), int(varying.sum(-1).max())
+        root, inverse = ((vectors * varying * s)[..., -count:] for s in (size, 1 / size))
+        return cls(root, inverse.mT, (vectors * ~varying)[..., : 0 if cutoff > STILL else still])
 
     def weights(self, w: Tensor) -> Direction:
         """Weights (groups, units, inputs) in these coordinates: what they take up."""
