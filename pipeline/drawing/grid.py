@@ -159,7 +159,7 @@ def _stacked(bands: Sequence[Sequence[_Part]], width: int) -> Tensor:
     for band, top in zip(bands, tops, strict=False):
         for left, offset, picture in band:
             page.paste(picture, (left, top + offset))
-    return torch.from_numpy(np.array(page)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(page)).permute(2, 0, 1)
 
 
 def _as_image(name: str, picture: Tensor | None) -> Image.Image | None:
@@ -168,6 +168,8 @@ def _as_image(name: str, picture: Tensor | None) -> Image.Image | None:
     if picture.ndim != 3 or picture.numel() == 0:
         raise ArgumentError(name, "must have the shape (C, H, W) and hold a pixel", picture)
     values = picture.detach().cpu()
+    if values.dtype == torch.uint8 and len(values) == 3:
+        return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
     values = values / 255 if values.dtype == torch.uint8 else values.float()
     if not ((values >= 0) & (values <= 1)).all():
         raise ArgumentError(

@@ -12,8 +12,10 @@ from firstlight.arguments import AboveZero, Count, Natural, checked
 from firstlight.board import sheet as board
 from firstlight.board.sheet_file import write_sheet
 from firstlight.errors import ArgumentError
+from firstlight.pipeline.drawing.colours import as_rgb
 from firstlight.pipeline.drawing.grid import grid
 from firstlight.pipeline.drawing.image_file import as_image, as_png, save_animation
+from firstlight.pipeline.drawing.input_picture import as_bytes
 from firstlight.pipeline.drawing.rendering import Rendering, Signed
 from firstlight.pipeline.maps import checked_maps
 
@@ -62,6 +64,14 @@ class Column:
             return None
         return self.notes[self.places.index(row)]
 
+    def pictures(self) -> Tensor:
+        """The maps as they are drawn, (n, 3, H, W), uint8."""
+        pictures = self.drawn(self.maps, self.images).cpu()
+        # All at once, which takes less time than one by one. What is out of range is not cut off,
+        # so that it becomes an error that names its place.
+        in_range = ((pictures >= 0) & (pictures <= 1)).all()
+        return as_bytes(as_rgb(pictures)).movedim(-1, -3) if in_range else pictures
+
     def raw(self) -> board.Column:
         """The column as its file keeps it: one channel, after the reduction that it names."""
         kind, values, cap = self.drawn.raw(self.maps, self.images)
@@ -104,9 +114,7 @@ class Sheet:
         Args:
             cell: The longer side of a map in pixels, at most; None chooses by the largest map.
         """
-        drawn = [
-            dict(zip(c.places, c.drawn(c.maps, c.images).cpu(), strict=True)) for c in self.columns
-        ]
+        drawn = [dict(zip(c.places, c.pictures(), strict=True)) for c in self.columns]
         rows = range(len(self.rows))
         return grid(
             rows=[[maps.get(row) for maps in drawn] for row in rows],

@@ -33,7 +33,8 @@ _WORLD_FONTS = (
 
 
 # Kept, for a run draws the same labels epoch after epoch, and letters take longer than maps.
-@lru_cache(maxsize=128)
+# The default callbacks draw about 120 at an epoch; a smaller table would lose them all each time.
+@lru_cache(maxsize=512)
 def lettered(
     text: str,
     width: int,
