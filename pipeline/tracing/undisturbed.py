@@ -6,7 +6,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,22 +48,44 @@ def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
     if not isinstance(module, nn.Module):
         kind = type(module).__name__
         raise ArgumentError("module", f"the model must be a torch.nn.Module, got {kind}")
+    inside = _Inside.of(module)
     with ExitStack() as stack:
-        for keep in (_random_states, _buffers, _own_modes, _modes, _hooks, _parameters):
-            stack.enter_context(keep(module))
+        for keep in (_random_states, _buffers, _own_modes):
+            stack.enter_context(keep(inside))
+        if any(map(_has_own_mode, inside.modules)):
+            inside = _Inside.of(module)  # its own eval() may have replaced what is in it
+        for keep in (_modes, _hooks, _parameters):
+            stack.enter_context(keep(inside))
         stack.enter_context(without_fabric(module))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device_type in {"cpu", *(device.type for device in _devices(module))}:
+        for device_type in {"cpu", *(device.type for device in _devices(inside))}:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield module
 
 
+class _Inside(NamedTuple):
+    """What is in a module. Walking through it takes longer than keeping a small network."""
+
+    modules: list[nn.Module]
+    parameters: list[tuple[str, nn.Parameter]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Inside:
+        modules = dict(module.named_modules())
+        parameters: dict[int, tuple[str, nn.Parameter]] = {}
+        for prefix, m in modules.items():
+            for name, p in m._parameters.items():
+                if p is not None:
+                    parameters.setdefault(id(p), (f"{prefix}.{name}".lstrip("."), p))
+        return cls(list(modules.values()), list(parameters.values()))
+
+
 @contextmanager
-def _random_states(module: nn.Module) -> Iterator[None]:
+def _random_states(inside: _Inside) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
-    states = [(device, _random_state_of(device)) for device in _devices(module)]
+    states = [(device, _random_state_of(device)) for device in _devices(inside)]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
@@ -74,9 +96,10 @@ def _random_states(module: nn.Module) -> Iterator[None]:
                 put_back(state, *_index(device))
 
 
-def _devices(module: nn.Module) -> set[torch.device]:
+def _devices(inside: _Inside) -> set[torch.device]:
     """The devices with a random state of their own that a module is on."""
-    return {p.device for p in module.parameters() if p.device.type not in ("cpu", "meta")}
+    devices = {p.device for _, p in inside.parameters}
+    return {device for device in devices if device.type not in ("cpu", "meta")}
 
 
 def _random_state_of(device: torch.device) -> tuple[Tensor, Callable[..., None]]:
@@ -91,10 +114,10 @@ def _index(device: torch.device) -> tuple[torch.device, ...]:
 
 
 @contextmanager
-def _own_modes(module: nn.Module) -> Iterator[None]:
-    own = [m for m in module.modules() if _has_own_mode(m)]
-    inside = list({id(m): m for top in own for m in top.modules()}.values())
-    attributes = [(m, dict(vars(m)), _contents(m)) for m in inside]
+def _own_modes(inside: _Inside) -> Iterator[None]:
+    own = [m for m in inside.modules if _has_own_mode(m)]
+    within = list({id(m): m for top in own for m in top.modules()}.values())
+    attributes = [(m, dict(vars(m)), _contents(m)) for m in within]
     weights = {id(p): (p, p.detach().clone()) for m in own for p in m.parameters()}
     try:
         for m in own:
@@ -133,9 +156,9 @@ def _refill(container: Any, kept: Any) -> None:
 
 
 @contextmanager
-def _modes(module: nn.Module) -> Iterator[None]:
+def _modes(inside: _Inside) -> Iterator[None]:
     # The flags are set directly, for train() would thaw a frozen submodule.
-    before = [(m, m.training) for m in module.modules()]
+    before = [(m, m.training) for m in inside.modules]
     try:
         for m, training in before:
             if training:
@@ -148,10 +171,10 @@ def _modes(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _hooks(module: nn.Module) -> Iterator[None]:
+def _hooks(inside: _Inside) -> Iterator[None]:
     before = [
         (hooks, dict(hooks))
-        for m in module.modules()
+        for m in inside.modules
         for hooks in map(vars(m).get, HOOKS)
         if hooks is not None
     ]
@@ -165,10 +188,10 @@ def _hooks(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _buffers(module: nn.Module) -> Iterator[None]:
+def _buffers(inside: _Inside) -> Iterator[None]:
     before: list[tuple[dict[str, Any], str, Tensor | None, Tensor | None]] = [
         (m._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
-        for m in module.modules()
+        for m in inside.modules
         for name, buffer in m._buffers.items()
     ]
     try:
@@ -185,10 +208,8 @@ def _buffers(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _parameters(module: nn.Module) -> Iterator[None]:
-    before = [
-        (name, p, p.grad, p.requires_grad, p._version) for name, p in module.named_parameters()
-    ]
+def _parameters(inside: _Inside) -> Iterator[None]:
+    before = [(name, p, p.grad, p.requires_grad, p._version) for name, p in inside.parameters]
     try:
         # Were something to call .backward() inside, it would add to gradients that are still being
         # accumulated.
