@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -88,12 +88,10 @@ class ImageDegradation:
         Args:
             draws: the number of random orders of each image.
         """
-        # In a map that is equal everywhere the order is all chance.
-        blank = torch.zeros_like(checked_images(model, images))
-        curves = [
-            replace(self, seed=self.seed + i).removal(model, images, blank) for i in range(draws)
-        ]
-        return torch.stack(curves).mean(0)
+        # In a map that is equal everywhere the order is all chance, another for each copy.
+        copies = checked_images(model, images).repeat(draws, 1, 1, 1)
+        curves = self.removal(model, copies, torch.zeros_like(copies))
+        return curves.unflatten(0, (draws, -1)).mean(0)
 
     def _curves(self, model: nn.Module, images: Tensor, maps: Tensor, insert: bool) -> Tensor:
         with undisturbed(model), torch.no_grad():
