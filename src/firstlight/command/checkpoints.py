@@ -1,8 +1,10 @@
-"""Where runs and their checkpoints are."""
+"""Where runs and their checkpoints are, and what these hold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -10,6 +12,9 @@ import torch
 from jsonargparse import Namespace
 
 from firstlight.errors import ArgumentError
+
+Content = Mapping[str, Any]
+"""What a checkpoint holds, by Lightning's names."""
 
 
 def run_folder(config: Namespace) -> Path | None:
@@ -27,32 +32,53 @@ def checkpoint(path: str | None, runs: Path | None) -> Path:
         runs: The folder of the runs.
 
     Raises:
+        ArgumentError: There is none.
+    """
+    if path not in ("last", "best", None):
+        return Path(path)
+    name = path or "best"
+    found = [] if runs is None else [*runs.glob(f"*/checkpoints/{name}.ckpt")]
+    if not found:
+        said = f"there is no {name} checkpoint in {runs}; train first, or name a file by"
+        raise ArgumentError("ckpt_path", f"{said} --ckpt_path", path)
+    return max(found, key=lambda p: p.stat().st_mtime)
+
+
+def content_of(path: Path, weights_only: bool | None, argument: str = "ckpt_path") -> Content:
+    """What the checkpoint holds; its tensors are read when they are used.
+
+    Args:
+        path: The file.
+        weights_only: Whether code in the file is run, see :func:`torch.load`: False runs it.
+        argument: Which argument names the file, for errors.
+
+    Raises:
         ArgumentError: There is none, or it cannot be loaded.
     """
-    if path in ("last", "best", None):
-        name = path or "best"
-        found = [] if runs is None else [*runs.glob(f"*/checkpoints/{name}.ckpt")]
-        if not found:
-            said = f"there is no {name} checkpoint in {runs}; train first, or name a file by"
-            raise ArgumentError("ckpt_path", f"{said} --ckpt_path", path)
-        return max(found, key=lambda p: p.stat().st_mtime)
-    if not Path(path).is_file():
-        raise ArgumentError("ckpt_path", "there is no such file", path)
-    if not is_zipfile(path):
-        raise ArgumentError("ckpt_path", "is no checkpoint of a Lightning trainer", path)
-    return Path(path)
+    if not path.is_file():
+        raise ArgumentError(argument, "there is no such file", str(path))
+    plain, found = weights_only is not False, None
+    try:
+        if is_zipfile(path):
+            found = torch.load(path, weights_only=plain, mmap=True, map_location="cpu")
+    except UnpicklingError:
+        said = "holds more than plain data; if you trust whoever made it, --weights_only false"
+        raise ArgumentError(argument, f"{said} runs the code in it", str(path)) from None
+    except RuntimeError:
+        found = None  # a zip file of another kind, or one that is cut short
+    if not isinstance(found, dict) or not {"state_dict", "global_step"} <= found.keys():
+        raise ArgumentError(argument, "is no checkpoint of a Lightning trainer", str(path))
+    return found
 
 
-def epoch_of(path: Path) -> int:
+def epochs_of(content: Content) -> int:
     """How many epochs were over when the checkpoint was written."""
-    return int(torch.load(path, weights_only=True, mmap=True, map_location="cpu")["epoch"]) + 1
+    return int(content["epoch"]) + 1
 
 
-def hyper_parameters(path: str) -> dict[str, Any]:
+def hyper_parameters(content: Content) -> dict[str, Any]:
     """What the model in the checkpoint was made with."""
-    found: dict[str, Any] = torch.load(path, weights_only=True, mmap=True, map_location="cpu").get(
-        "hyper_parameters", {}
-    )
+    found: Mapping[str, Any] = content.get("hyper_parameters", {})
     return {name: value for name, value in found.items() if name != "_instantiator"}
 
 

@@ -6,13 +6,19 @@ import logging
 import shutil
 import warnings
 from argparse import ArgumentError as ParserError
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, callbacks
+from lightning.pytorch import (
+    Callback,
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+    callbacks,
+)
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import (
     ArgsType,
@@ -24,7 +30,13 @@ from lightning.pytorch.cli import (
 import firstlight.callbacks
 import firstlight.datamodules
 import firstlight.pipeline
-from firstlight.command.checkpoints import checkpoint, hyper_parameters, run_folder, run_of
+from firstlight.command.checkpoints import (
+    checkpoint,
+    content_of,
+    hyper_parameters,
+    run_folder,
+    run_of,
+)
 from firstlight.command.configs import CONFIGS, completed, given
 from firstlight.command.mistakes import deepest
 from firstlight.command.told import Announcement, end_of_fit, end_of_predict, say
@@ -42,34 +54,52 @@ _QUIET = (
     "callbacks used to create the checkpoint",  # what keeps checkpoints is for fit alone
     "The dirpath has changed",
     "will be overridden by `CommandLine",  # what --optimizer is there for
+    "will run with no optimizer",  # nothing is trained where checkpoints are explained
 )
 
 _ABOUT = (
     "Train a network and watch what it learns to look at. fit is the default command; "
-    "firstlight report and firstlight experiment have a --help of their own."
+    "firstlight explain, report and experiment have a --help of their own."
 )
 
 
 def run(args: Sequence[str]) -> None:
     """Run LightningCLI on these arguments."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for advice in _QUIET:
-        warnings.filterwarnings("ignore", f".*{advice}")
-    options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
-    about = {"prog": "firstlight", "description": _ABOUT}
-    defaults = {"default_config_files": [str(CONFIGS / "default.yaml")]}
+    quietly()
     CommandLine(
         ImageClassifier,
         LightningDataModule,
         subclass_mode_data=True,
         save_config_callback=_SavedOnce,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs=options
-        | about
-        | {name: options | defaults for name in CommandLine.subcommands()},
+        parser_kwargs=parser_settings(CommandLine.subcommands(), "default.yaml"),
         args=completed(args),
     )
+
+
+def quietly() -> None:
+    """Leave out what others say that alarms without cause."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for advice in _QUIET:
+        warnings.filterwarnings("ignore", f".*{advice}")
+
+
+def parser_settings(
+    commands: Iterable[str], default: str | None, about: str | None = None
+) -> dict[str, Any]:
+    """The settings of the parsers of commands.
+
+    Args:
+        commands: Their names.
+        default: Which of our configs stands behind all options; None for none.
+        about: The description of each; None takes that of the trainer's method.
+    """
+    options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    own = options | {"default_config_files": [str(CONFIGS / default)] if default else []}
+    own |= {"description": about} if about else {}
+    program = {"prog": "firstlight", "description": _ABOUT}
+    return options | program | {name: dict(own) for name in commands}
 
 
 class _SavedOnce(SaveConfigCallback):
@@ -80,12 +110,19 @@ class _SavedOnce(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
+class _Last(ModelCheckpoint):
+    """A class of its own, so that a checkpoint tells it from one that the config asks for."""
+
+
 class CommandLine(LightningCLI):
     """The commands and their options.
 
     The best and the last checkpoint are kept whatever ``trainer.callbacks`` says, and fit ends
     with the test of the best one. The other commands take the best one if none is named.
     """
+
+    _run: str | None = None
+    _ckpt_path: str | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Of all commands, so that they take the saved config of a fit.
@@ -106,16 +143,18 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = cast(list[str], args)  # run gives no other kind
-        self._run: str | None = None
         try:
             self.config = parser.parse_args(words)
             command = self.config.subcommand
             config = self.config[command]
             if config.get("ckpt_path") or command != "fit":
                 self._choose_checkpoint(config)
-                # The network is that of the checkpoint; Lightning before 2.6 leaves that to us.
-                if model := hyper_parameters(config.ckpt_path):
+                # The network is that of the checkpoint.
+                content = content_of(Path(config.ckpt_path), config.get("weights_only"))
+                if model := hyper_parameters(content):
                     self.config = parser.parse_object({command: {"model": model}}, self.config)
+                # Lightning would read the file again, and as plain data only.
+                self._ckpt_path = self.config[command].pop("ckpt_path")
             else:
                 self._fit_to_data(config, words)
         except ParserError as error:
@@ -152,6 +191,10 @@ class CommandLine(LightningCLI):
                 size = getattr(made.fit.data, name, arguments[name])
                 arguments[name] = list(size) if isinstance(size, tuple) else size
 
+    def before_instantiate_classes(self) -> None:
+        if self._ckpt_path is not None:
+            self.config[self.config.subcommand].ckpt_path = self._ckpt_path
+
     def instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
         if self._run is None or not config.trainer.logger:
@@ -164,14 +207,22 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.config.subcommand]
+        try:
+            return super().instantiate_trainer(callbacks=self.chosen_callbacks(config), **kwargs)
+        except ValueError as error:
+            raise ArgumentError("trainer", str(error)) from error
+
+    def chosen_callbacks(self, config: Namespace) -> list[Callback]:
+        """The callbacks of the trainer: those of the config, and our own."""
         chosen = config.trainer.callbacks or []
-        chosen = [*chosen] if isinstance(chosen, list) else [chosen]
-        chosen.append(Announcement())
+        chosen = chosen if isinstance(chosen, list) else [chosen]
+        # First, since the others may explain the network before they let it begin.
+        chosen = [Announcement(), *chosen]
         if config.trainer.enable_checkpointing is not False and self.config.subcommand == "fit":
             chosen.append(config.checkpoint)
             if config.checkpoint.monitor is not None:
                 # That one writes the last epoch only where it is the best as well.
-                last = ModelCheckpoint(
+                last = _Last(
                     filename="last", enable_version_counter=False, save_on_train_epoch_end=True
                 )
                 chosen.append(last)
@@ -179,10 +230,7 @@ class CommandLine(LightningCLI):
         if shown and not any(isinstance(callback, ProgressBar) for callback in chosen):
             # Drawing the bar takes longer than a step of a small network.
             chosen.append(TQDMProgressBar(refresh_rate=20))
-        try:
-            return super().instantiate_trainer(callbacks=chosen, **kwargs)
-        except ValueError as error:
-            raise ArgumentError("trainer", str(error)) from error
+        return chosen
 
     def after_instantiate_classes(self) -> None:
         """Try the network on an image of the size of the data, which costs less than a step."""
@@ -213,13 +261,17 @@ class CommandLine(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best network, and say how good it is and where it can be seen."""
-        if self.config_init["fit"].trainer.fast_dev_run:
+        config = self.config_init["fit"]
+        if config.trainer.fast_dev_run:
             return
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        best = config.checkpoint if config.checkpoint.best_model_path else None
+        # This run wrote it. Lightning before 2.6 does not ask.
+        trusted = {"weights_only": False} if "weights_only" in config else {}
+        path = best.best_model_path if best else None
         scores = self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False
+            self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False, **trusted
         )
-        end_of_fit(self.trainer, scores, self.config_init["fit"].report)
+        end_of_fit(self.trainer, scores, best, config.report)
 
     def after_predict(self) -> None:
         """Say where the maps are."""

@@ -15,7 +15,7 @@ from firstlight.errors import ArgumentError
 
 CONFIGS = Path(str(files("firstlight.configs")))
 
-_FLAGS = ("--config", "-c")
+CONFIG_FLAGS = ("--config", "-c")
 
 
 def completed(args: Sequence[str]) -> list[str]:
@@ -24,13 +24,14 @@ def completed(args: Sequence[str]) -> list[str]:
     for arg in args:
         words += arg.split("=", 1) if arg.startswith(("--config=", "-c=")) else [arg]
     return [
-        _path(w) if before in _FLAGS else w for before, w in zip(("", *words), words, strict=False)
+        path_of(w) if before in CONFIG_FLAGS else w
+        for before, w in zip(("", *words), words, strict=False)
     ]
 
 
 def given(words: Sequence[str], name: str) -> bool:
     """Is there an argument of that name in what the words and their files say of the model?"""
-    configs = [after for word, after in pairwise(words) if word in _FLAGS]
+    configs = [after for word, after in pairwise(words) if word in CONFIG_FLAGS]
     said = [word for word in words if word.startswith("--model")]
     said += [after for word, after in pairwise(words) if word.startswith("--model")]
     return any(name in text for text in (*said, *(str(read(f).get("model")) for f in configs)))
@@ -54,7 +55,7 @@ def read(path: str) -> dict[str, Any]:
     return content
 
 
-def _path(given: str) -> str:
+def path_of(given: str) -> str:
     """``noise.yaml`` and ``configs/noise.yaml`` mean the file of this package unless the working
     folder has one of that name.
     """

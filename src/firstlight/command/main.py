@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from firstlight.command.mistakes import for_people
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line: LightningCLI's commands, report and experiment; fit is the default.
+    """Run the command line: LightningCLI's commands and our own; fit is the default.
 
     Args:
         args: What follows the program's name; None takes it from the shell.
@@ -40,9 +41,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(args: list[str]) -> None:
     """Import no more than the command needs: that of torch and Lightning takes seconds."""
+    # Configs name classes of the working folder too. At the end, where it hides nothing.
+    sys.path.append(os.getcwd())
     match args:
         case ["--version"]:
             print(f"firstlight {firstlight.__version__}")
+        case ["explain", *options]:
+            from firstlight.command.explain import explain
+
+            explain(options)
         case ["report", *options]:
             from firstlight.command.report import report
 

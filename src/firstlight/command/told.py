@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from firstlight.board.report import write_report
+from firstlight.board.sheet_file import FOLDER
 from firstlight.callbacks import ExplanationCallback, MapWriter
 from firstlight.callbacks.loggers import run_folders
-from firstlight.command.checkpoints import epoch_of
+from firstlight.command.checkpoints import content_of, epochs_of
+from firstlight.command.late_records import REPLACED, LateRecords
 from firstlight.datamodules.splits import SplitData
 
 
@@ -29,25 +31,29 @@ def say(name: str, text: object) -> None:
 class Announcement(Callback):
     """Says at the start which network learns from what, and what is explained when."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        network = getattr(pl_module, "network", pl_module)
-        weights = sum(parameter.numel() for parameter in network.parameters())
-        text = f"{type(network).__name__}, {weights:,} weights, on {pl_module.device}"
-        say("Trains", f"{text}; {_data(trainer)}")
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        say("Trains", f"{_network(pl_module)}; {_data(trainer)}; {_length(trainer)}")
         for when, names in _explained(trainer).items():
             say("Explains", f"{when}: {', '.join(names)}")
 
 
-def end_of_fit(trainer: Trainer, scores: list[Mapping[str, float]], report: bool) -> None:
+def end_of_fit(
+    trainer: Trainer,
+    scores: list[Mapping[str, float]],
+    best: ModelCheckpoint | None,
+    report: bool,
+) -> None:
     """Say how good the run is, and where it can be seen.
 
     Args:
+        best: What kept the best checkpoint, if there is one.
         report: True if the run's report is written as well.
     """
-    best = trainer.checkpoint_callback
-    if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-        epoch = f"{epoch_of(Path(best.best_model_path))} of {trainer.current_epoch}"
-        say("Best epoch", f"{epoch}, {best.monitor} {best.best_model_score:.4f}")
+    if best is not None and best.best_model_score is not None:
+        # This run wrote it.
+        epochs = epochs_of(content_of(Path(best.best_model_path), weights_only=False))
+        value = f"{best.monitor} {best.best_model_score:.4f}"
+        say("Best epoch", f"{epochs} of {trainer.current_epoch}, {value}")
     for score in filter(None, scores):
         say("Test accuracy", f"{score['test/accuracy']:.4f}")
     folder = trainer.log_dir
@@ -55,10 +61,28 @@ def end_of_fit(trainer: Trainer, scores: list[Mapping[str, float]], report: bool
         say("Run", folder)
         if report:
             _write_report(run_folders(trainer)[0])
-        elif Path(folder, "plugins").is_dir():
-            say("Report", _program("firstlight", "report", folder, "-o", "report.html"))
-        board = _program("tensorboard", "--logdir", folder, "--samples_per_plugin", "images=1000")
-        say("Look at it", board)
+        _say_how_to_look(Path(folder), report)
+
+
+def start_of_explain(
+    trainer: Trainer,
+    module: LightningModule,
+    checkpoints: int,
+    callbacks: Sequence[ExplanationCallback],
+) -> None:
+    """Say what is explained by which callbacks."""
+    say("Network", f"{_network(module)}; {_data(trainer)}")
+    names = ", ".join(type(callback).__name__ for callback in callbacks)
+    say("Explains", f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}: {names}")
+
+
+def end_of_explain(records: LateRecords) -> None:
+    """Say which sheets are where."""
+    say("Sheets", f"{records.described()}: {', '.join(records.names)}")
+    if records.replaced:
+        say("Replaced", f"the earlier sheets are in {records.folder / FOLDER / REPLACED}")
+    say("Run", records.folder)
+    _say_how_to_look(records.folder, False)
 
 
 @rank_zero_only
@@ -81,6 +105,29 @@ def end_of_predict(trainer: Trainer) -> None:
             say("Maps", f'{writer.folder}: firstlight.callbacks.load_maps("{writer.folder}")')
 
 
+def _say_how_to_look(folder: Path, has_report: bool) -> None:
+    if not has_report and Path(folder, "plugins").is_dir():
+        say("Report", _program("firstlight", "report", str(folder), "-o", "report.html"))
+    board = _program("tensorboard", "--logdir", str(folder), "--samples_per_plugin", "images=1000")
+    say("Look at it", board)
+
+
+def _network(module: LightningModule) -> str:
+    network = getattr(module, "network", module)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return f"{type(network).__name__}, {weights:,} weights, on {module.device}"
+
+
+def _length(trainer: Trainer) -> str:
+    """How long the training is: in epochs, in steps, or both."""
+    first, last, steps = trainer.current_epoch + 1, trainer.max_epochs, trainer.max_steps
+    said = [f"at most {steps:,} steps"] if steps >= 0 else []
+    if last is None or last < 0:
+        return said[0] if said else "until it is stopped"
+    said[:0] = [f"epochs {first} to {last}" if first > 1 else f"{last} epoch{'s' * (last > 1)}"]
+    return ", ".join(said)
+
+
 def _data(trainer: Trainer) -> str:
     data: Any = getattr(trainer, "datamodule", None)
     name = type(data).__name__ if data is not None else "data"
@@ -101,10 +148,14 @@ def _explained(trainer: Trainer) -> dict[str, list[str]]:
 
 
 def _when(callback: ExplanationCallback) -> Iterator[str]:
+    """The moments of a run, in their order."""
     if callback.before_training:
         yield "before training"
-    n = callback.every_n_epochs
-    yield "every epoch" if n == 1 else f"every {n} epochs"
+    if callback.early:
+        yield "after steps 1, 2, 4, 8, … of the first epoch"
+    for n, unit in ((callback.every_n_train_steps, "step"), (callback.every_n_epochs, "epoch")):
+        if n is not None:
+            yield f"every {unit}" if n == 1 else f"every {n} {unit}s"
 
 
 def _program(name: str, *args: str) -> str:

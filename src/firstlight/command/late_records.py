@@ -1,0 +1,120 @@
+"""Explanations of a run that is over, beside what it wrote itself: nothing of that is lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from firstlight.board.scalars import read_series
+from firstlight.board.sheet import Time
+from firstlight.board.sheet_file import FOLDER, encoded, file_name
+from firstlight.board.whole_file import write_whole
+from firstlight.callbacks import Explanation, Moment
+from firstlight.callbacks.record import Note, record, record_pictures
+from firstlight.pipeline.drawing import Sheet
+
+REPLACED = ".replaced"
+"""Where sheets go that an explanation with other settings replaces: hidden from the tab."""
+
+
+@dataclass
+class LateRecords:
+    """Keeps explanations in the folder of a run and in its loggers.
+
+    A sheet that is there with the same content stays untouched; one with another content is moved
+    to a hidden folder first. A number that is there for a step stays.
+
+    Attributes:
+        folder: The folder of the run.
+        metrics: The run's own ``metrics.csv``, if it takes the numbers.
+        new, same, replaced: The names of the sheets, one for each moment.
+    """
+
+    folder: Path
+    metrics: Path | None = None
+    new: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._numbers = read_series(self.folder)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many sheets are new, as they were, and replaced."""
+        return len(self.new), len(self.same), len(self.replaced)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all sheets."""
+        return sorted({*self.new, *self.same, *self.replaced})
+
+    def described(self, before: tuple[int, int, int] = (0, 0, 0)) -> str:
+        """The sheets since some count: "2 new, 1 replaced"."""
+        kinds = zip(self.counts, before, ("new", "as before", "replaced"), strict=True)
+        return ", ".join(f"{n - b} {kind}" for n, b, kind in kinds if n > b) or "none"
+
+    def has(self, family: str, moment: Moment) -> bool:
+        """True if the folder has a sheet of the family at that moment."""
+        below = self.folder / FOLDER / family
+        return any(below.rglob(file_name(Time(moment.step, moment.epoch))))
+
+    def keep(self, trainer: Trainer, found: Explanation, moment: Moment, note: Note) -> None:
+        """Write the sheets that are not there as they are, and log the numbers that are missing."""
+        fresh = {tag: s for tag, s in found.sheets.items() if self._write(tag, s, moment)}
+        step = moment.logged_at
+        numbers = {
+            tag: value
+            for tag, value in found.scalars.items()
+            if step not in self._numbers.get(tag, {})
+        }
+        missing = replace(found, scalars=numbers, sheets={})
+        record(trainer, missing, moment, note)
+        if self.metrics is not None and numbers:
+            _append(self.metrics, {"step": step} | numbers)
+        if fresh or not found.sheets:
+            record_pictures(trainer, replace(found, sheets=fresh), moment, note)
+
+    def _write(self, tag: str, sheet: Sheet, moment: Moment) -> bool:
+        """True if the sheet was not there as it is now."""
+        family, _, name = tag.rpartition("/")
+        content = encoded(sheet.raw(family, name, moment.step, moment.epoch))
+        place = Path(family, name, file_name(Time(moment.step, moment.epoch)))
+        path = self.folder / FOLDER / place
+        earlier = path.read_bytes() if path.is_file() else None
+        if earlier == content:
+            self.same.append(tag)
+            return False
+        if earlier is not None:
+            os.renames(path, _free(self.folder / FOLDER / REPLACED / place))
+        write_whole(path, content)
+        (self.new if earlier is None else self.replaced).append(tag)
+        return True
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first numbered one that there is not."""
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{path.name.partition('~')[0]}~{number}")
+    return path
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    """One more row at the end of a CSV file with names, which it may widen."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows: list[Mapping[str, Any]] = [*csv.DictReader(io.StringIO(text)), row]
+    names = dict.fromkeys(name for each in rows for name in each)
+    whole = io.StringIO()
+    table = csv.DictWriter(whole, names)
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, whole.getvalue().encode())
