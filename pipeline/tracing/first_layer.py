@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.tracing.call import tensors
-from firstlight.pipeline.tracing.layers import METADATA, LayerCall, layer_call
+from firstlight.pipeline.tracing.layers import LayerCall, layer_call
 from firstlight.pipeline.tracing.operation_watch import OperationWatch
 
 
@@ -78,10 +78,9 @@ class FirstLayers(OperationWatch):
         if call is not None:
             self._note(call, result)
         elif not self._seen_otherwise and any(map(self._shares_memory, given)):
-            looked = not isinstance(result, Tensor) and getattr(func, "__name__", "") in METADATA
             reshaped = isinstance(result, Tensor) and self._is_image(result)
             untouched = self._images._version == written
-            self._seen_otherwise = not ((looked or reshaped) and untouched)
+            self._seen_otherwise = not (reshaped and untouched)
         # An assignment to a part of a tensor returns nothing.
         made = tensors(args[:1] if result is None else result)
         origins = [self._behind.get(tensor) for tensor in given] if made else []
