@@ -19,7 +19,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from firstlight.pipeline.tracing.layers import LayerCall
 from firstlight.pipeline.tracing.torch_internals import version
 
-_DEFAULTS = {name: argument.default for name, argument in signature(F.batch_norm).parameters.items()}
+_DEFAULTS = {
+    name: argument.default for name, argument in signature(F.batch_norm).parameters.items()
+}
 _OF_A_NORM = ("input", "running_mean", "running_var", "weight", "bias", "eps")
 _Layer = TypeVar("_Layer")
 

@@ -17,9 +17,7 @@ from torch import nn
 def without_fabric(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Calls of those modules that are Fabric's wrappers go straight to what they wrap."""
     wrappers = [
-        m
-        for m in modules
-        if type(m).__name__ == "_FabricModule" and "forward" not in vars(m)
+        m for m in modules if type(m).__name__ == "_FabricModule" and "forward" not in vars(m)
     ]
     try:
         for wrapper in wrappers:
