@@ -153,8 +153,7 @@ class FirstLayerGradient:
             total = torch.zeros(()).to(images)
             for rows in _passes(images):
                 deltas = Deltas(model, images[rows])
-                check_classes("labels", own, deltas.num_classes)
-                check_classes("other", asked, deltas.num_classes)
+                self._check_classes(own, asked, deltas.num_classes)
                 wanted = F.one_hot(asked[rows], deltas.num_classes).to(images)
                 slopes = self._approach.slopes(deltas.logits, wanted)
                 maps = deltas.sizes if self.summary == "size" else deltas.maps
@@ -172,10 +171,16 @@ class FirstLayerGradient:
         if other is None:
             problem = f"approach {self.approach} needs another class, got None"
             raise ArgumentError("other", problem)
-        asked = class_tensor("other", other, images)
-        if (asked == own).any():
-            raise ArgumentError("other", "must differ from the images' own class", other)
-        return asked
+        return class_tensor("other", other, images)
+
+    def _check_classes(self, own: Tensor, asked: Tensor, num_classes: int) -> None:
+        check_classes("labels", own, num_classes)
+        if self._approach.of_other:
+            check_classes("other", asked, num_classes)
+            same = own[own == asked]
+            if len(same):
+                problem = "must differ from the images' own class"
+                raise ArgumentError("other", problem, int(same[0]))
 
     def _shown(self, sums: Tensor, units: int, images: Tensor) -> Tensor:
         """The finished maps (..., C, H, W) from the sums over units (..., D)."""
