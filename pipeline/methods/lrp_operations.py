@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from firstlight.pipeline.methods.lrp_rules import in_proportion
@@ -42,6 +41,7 @@ def operation_rules(
         Kind.MATRIX_PRODUCT: shared_by_factors,
         Kind.PRODUCT: shared_equally,
         Kind.SOFTMAX: through_softmax,
+        Kind.RESCALING: handed_on,
         Kind.SCALE: handed_on,
         Kind.SMOOTH: handed_on,
         Kind.GATE: handed_on,
@@ -69,4 +69,4 @@ def through_softmax(operation: Softmax, relevance: Tensor) -> tuple[Tensor, ...]
     s = operation.function(x)
     slope = relevance - s * relevance.sum(operation.dim, keepdim=True)
     # What is masked has no part in the softmax.
-    return (torch.where(x.isneginf(), 0, x) * slope,)
+    return (x.masked_fill(x.isneginf(), 0) * slope,)

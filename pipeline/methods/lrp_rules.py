@@ -38,8 +38,9 @@ def in_proportion(
 
     def per_output(z: Tensor) -> Tensor:
         z = degree * z
-        z = z + torch.where(z < 0, -epsilon, epsilon)
-        return torch.where(z == 0, 0, relevance / z)
+        if epsilon:
+            return relevance / (z + torch.copysign(z.new_tensor(epsilon), z))
+        return (relevance / z).masked_fill(z == 0, 0)
 
     return tuple(x * g for x, g in zip(xs, pulled_back(function, xs, per_output), strict=True))
 

@@ -1,14 +1,14 @@
 """Norms as functions of their input with the statistics that they divide by held constant.
 
 Source: Achtibat et al. 2024, "AttnLRP" (arXiv:2402.05602), prop. 3.4: the divisor is a constant of
-the backward pass, and what is left of the norm is linear.
+the backward pass, and what is left of the norm is linear. Norms that subtract no mean are not here:
+each number is then divided, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,14 +30,6 @@ def _layer_norm(
 ) -> Tensor:
     dims = tuple(range(-len(shape), 0))
     return _scaled(_standardised(x, dims, eps), weight, bias)
-
-
-def _rms_norm(
-    x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    square = x.detach().square().mean(tuple(range(-len(shape), 0)), keepdim=True)
-    return _scaled(x * (square + eps).rsqrt(), weight, None)
 
 
 def _group_norm(
@@ -68,22 +60,6 @@ def _instance_norm(
     return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
 
 
-def _normalize(
-    x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
-) -> Tensor:
-    return x / x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
-
-
-def _local_response_norm(
-    x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
-    constant = x.detach()
-    # What torch divides x by; where x is 0 any divisor will do.
-    one = torch.where(constant == 0, 1, constant)
-    factor = F.local_response_norm(constant, size, alpha, beta, k) / one
-    return x * factor
-
-
 def _standardised(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     variance = x.detach().var(dims, correction=0, keepdim=True)
     return (x - x.mean(dims, keepdim=True)) * (variance + eps).rsqrt()
@@ -102,7 +78,4 @@ _NORMS: Mapping[str, Callable[..., Tensor]] = {
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "layer_norm": _layer_norm,
-    "local_response_norm": _local_response_norm,
-    "normalize": _normalize,
-    "rms_norm": _rms_norm,
 }

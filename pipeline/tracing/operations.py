@@ -23,7 +23,9 @@ class Kind(Enum):
     BATCH_NORM = auto()
     """A BatchNorm with fixed statistics that belongs to no layer."""
     NORM = auto()
-    """Divides by a statistic of its input; as a function, with the statistic held constant."""
+    """Subtracts the mean and divides by a statistic; as a function, with the divisor held."""
+    RESCALING = auto()
+    """Divides by a statistic of its input, and subtracts nothing."""
     SUM = auto()
     """Sums and averages, residual connections and added parameters among them."""
     SCALE = auto()
@@ -59,7 +61,8 @@ _NAMES = {
         split split_with_sizes squeeze stack swapaxes swapdims t tensor_split tile to transpose type
         type_as unbind unflatten unfold unsqueeze view view_as vstack where
     """,
-    Kind.NORM: "group_norm instance_norm layer_norm local_response_norm normalize rms_norm",
+    Kind.NORM: "group_norm instance_norm layer_norm",
+    Kind.RESCALING: "local_response_norm normalize rms_norm",
     Kind.SUM: """
         adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d
         cumsum interpolate mean sum upsample
@@ -83,6 +86,8 @@ _NAMES = {
     """,
 }
 _KINDS = {name: kind for kind, text in _NAMES.items() for name in names(text)}
+
+_OF_ONE_SIGNAL = (Kind.SMOOTH, Kind.GATE, Kind.ELEMENTWISE, Kind.NORM, Kind.RESCALING)
 
 RECTIFIERS = names("clamp clamp_min hardtanh relu relu6 threshold")
 """Operations that are a ReLU, if their other arguments say so."""
@@ -157,7 +162,7 @@ def kind_of(call: Call, learnt: Callable[[Tensor], bool]) -> Kind | None:
             return Kind.ELEMENTWISE
         return Kind.SCALE if _one_scaled(call) else Kind.PRODUCT
     kind = _KINDS.get(call.name)
-    if kind in (Kind.SMOOTH, Kind.GATE, Kind.ELEMENTWISE, Kind.NORM) and len(call.active) > 1:
+    if kind in _OF_ONE_SIGNAL and len(call.active) > 1:
         return None
     return kind
 

@@ -31,6 +31,8 @@ from firstlight.pipeline.tracing.taken_apart import taken_apart
 from firstlight.pipeline.tracing.torch_internals import function_class
 from firstlight.pipeline.tracing.traces import Traces
 
+_LINEAR_OR_NORMS = (Kind.LAYER, Kind.BATCH_NORM, Kind.NORM, Kind.RESCALING)
+
 
 class RuledForward(OperationWatch):
     """Gives every operation of a forward pass its backward rule.
@@ -134,7 +136,7 @@ class RuledForward(OperationWatch):
         if kind is Kind.PRODUCT and self._traces.writes_out_an_activation(call):
             return call.full_name, self._where
         through_a_weight = kind is Kind.MATRIX_PRODUCT and len(call.active) == 1
-        if kind in (Kind.LAYER, Kind.BATCH_NORM, Kind.NORM) or through_a_weight:
+        if kind in _LINEAR_OR_NORMS or through_a_weight:
             return self._traces.of(call.active[0]).gate
         return None
 
