@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from benchmarks import board, first_layer, importing, methods, patterns, smoothgrad, training
+from benchmarks import (
+    board,
+    first_layer,
+    importing,
+    lrp,
+    methods,
+    patterns,
+    smoothgrad,
+    training,
+)
 from benchmarks.compare import Comparison
 from benchmarks.scale import Scale
 from firstlight.pipeline.patterns.pattern import PATTERNS
@@ -24,6 +33,9 @@ ROWS: Mapping[str, Callable[[Scale], Comparison]] = {
     "guided-backprop-resnet18": methods.residual_guided_backprop,
     "occlusion": methods.default_occlusion,
     "occlusion-resnet18": methods.residual_occlusion,
+    **{
+        f"lrp-{name.split('_')[0]}": partial(lrp.beside_autolrp, name=name) for name in lrp.NETWORKS
+    },
     "first-layer-pairs": first_layer.pairs,
     "pattern-statistics": patterns.statistics,
     **{

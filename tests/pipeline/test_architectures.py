@@ -27,6 +27,7 @@ from firstlight.pipeline import (
     PatternStatistics,
     SmoothGrad,
 )
+from tests.pipeline.lrp_reference import Reference
 
 REFUSED = re.compile(r"has no rule for \S+.* in (layer '|the model)|there is none for layer '")
 
@@ -121,18 +122,18 @@ def rectified(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
     return lambda x, inplace=False: Rectified.apply(x)
 
 
-def test_lrp_gives_all_relevance_to_what_the_score_depends_on(
+def test_lrp_is_each_operations_rule_from_the_score_down_to_the_pixels(
     found: tuple[nn.Module, Tensor],
 ) -> None:
-    """Each operation's rule is tested by hand; here: finite, of the score alone, linear in it."""
     model, images = found
-    maps = maps_or_refusal(LRP(), model, images)
-    assert maps is not None
-    assert bool(maps.any()) == bool(score(model, images).any())
-    doubled = LRP()(model, images, lambda logits: 2 * logits[:, 1])
-    assert (doubled - 2 * maps).norm() <= 1e-6 * maps.norm()
+    reference = Reference(model, images)
+    for method, constant_attention in ((LRP(), False), (LRP(softmax="constant"), True)):
+        maps = method(model, images, 1)
+        expected = reference.relevance(1, 1e-6, constant_attention)
+        assert (maps - expected).norm() <= 1e-9 * expected.norm()
+        assert bool(maps.any()) == bool(score(model, images).any())
     alone = LRP()(model, images[1:], 1)
-    assert (alone - maps[1:]).norm() <= 1e-3 * maps[1:].norm()
+    assert (alone - LRP()(model, images, 1)[1:]).norm() <= 1e-3 * alone.norm()
 
 
 def test_every_method_is_right_or_refuses_and_leaves_no_trace(

@@ -80,6 +80,8 @@ def linear(weight: list[list[float]]) -> nn.Sequential:
         (Epsilon(0.25), [3 / 1.25, -2 / 1.25, 0.0]),
         (ZPlus(), [1.0, 0.0, 0.0]),
         (WSquared(), [9 / 14, 1 / 14, 4 / 14]),
+        # x⁺ (w + γ w⁺) = (1 · 4.5, 2 · -1, 0), together 2.5.
+        (Gamma(0.5, 1e-12), [4.5 / 2.5, -2 / 2.5, 0.0]),
         # x · w - low · w⁺ - high · w⁻ with low = -1, high = 3: (6, 1, 2), together 9.
         (Bounded(-1.0, 3.0), [6 / 9, 1 / 9, 2 / 9]),
     ],
@@ -90,6 +92,15 @@ def test_one_unit_shares_by_each_rule_as_computed_by_hand(
     model, x = linear([[3.0, -1.0, 2.0]]), torch.tensor([1.0, 2.0, 0.0]).double()
     maps = LRP(rule)(model, x.reshape(1, 1, 1, 3), 0)
     torch.testing.assert_close(maps.flatten(), torch.tensor(shares).double())
+
+
+def test_gamma_favours_what_speaks_for_the_output_of_either_sign() -> None:
+    # x · w = (-3, -2, 2), z = -3. With γ = 1 what makes it fall counts twice: (-6, -4, 2).
+    maps = LRP(Gamma(1.0, 1e-12))(
+        linear([[-3.0, 1.0, 4.0]]), torch.tensor([[[[1.0, -2.0, 0.5]]]]).double(), 0
+    )
+    shares = torch.tensor([-6.0, -4.0, 2.0]).double() / -8 * -3
+    torch.testing.assert_close(maps.flatten(), shares)
 
 
 def test_denominators_keep_their_sign_and_zeros_stay_finite() -> None:

@@ -1,9 +1,8 @@
-"""LRP through operations that are no layers: by hand, by the authors' own code, and conserved."""
+"""LRP through operations that are no layers: by hand, and conserved."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,42 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from firstlight.pipeline.methods.lrp import LRP
-from firstlight.pipeline.methods.lrp_rules import Epsilon
-
-Function = Callable[..., Tensor]
-
-
-class Under(nn.Module):
-    """A function of the image's rows, and above it a linear layer without a bias.
-
-    With LRP-ε and a tiny ε the relevance of the function's output y is w ⊙ y.
-    """
-
-    def __init__(self, function: Function, **parameters: Tensor) -> None:
-        super().__init__()
-        self.function = function
-        for name, values in parameters.items():
-            self.register_parameter(name, nn.Parameter(values))
-        self.weight: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.function(x[:, 0], **dict(self.named_parameters(recurse=False))).flatten(1)
-        if self.weight is None:
-            generator = torch.Generator().manual_seed(2)
-            self.weight = torch.randn(1, y.shape[1], dtype=y.dtype, generator=generator)
-        return F.linear(y, self.weight)
-
-
-RULE = Epsilon(1e-12)
-
-
-def relevance(function: Function, x: Tensor, **parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """LRP's relevance of x (N, rows, columns), and that of the function's output."""
-    model = Under(function, **parameters)
-    maps = LRP(RULE)(model, x.unsqueeze(1), 0).squeeze(1)
-    y = function(x, **parameters)
-    assert model.weight is not None
-    return maps, (model.weight * y.flatten(1)).reshape(y.shape)
+from tests.pipeline.methods.one_operation import RULE, Function, Under, relevance
 
 
 @pytest.fixture
@@ -310,36 +274,3 @@ def test_relevance_is_conserved(x: Tensor, name: str) -> None:
     maps, arrived = relevance(CONSERVING[name], x)
     total = arrived.flatten(1).sum(1)
     torch.testing.assert_close(maps.sum((1, 2)), total, rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    "name", ["softmax", "layer_norm", "rms_norm", "normalize", "matmul", "mul"]
-)
-def test_the_rules_are_those_of_the_authors_code(x: Tensor, name: str) -> None:
-    authors = pytest.importorskip("lxt.explicit.functional")
-    gamma, beta = torch.randn(2, 6, generator=torch.manual_seed(3)).double()
-    ours, theirs, parameters = {
-        "softmax": (lambda x: x.softmax(-1), lambda x: authors.softmax(x, -1), {}),
-        "layer_norm": (
-            lambda x, g, b: F.layer_norm(x, (6,), g, b),
-            lambda x, g, b: authors.layer_norm(x, g, b, 1e-5),
-            {"g": gamma, "b": beta},
-        ),
-        "rms_norm": (
-            lambda x, g: F.rms_norm(x, (6,), g, 1e-5),
-            lambda x, g: authors.rms_norm_identity(x, g, 1e-5),
-            {"g": gamma},
-        ),
-        "normalize": (lambda x: F.normalize(x, dim=-1), lambda x: authors.normalize(x, dim=-1), {}),
-        "matmul": (
-            lambda x: x @ x[:, :2].mT,
-            lambda x: authors.matmul(x, x[:, :2].mT, epsilon=0.0),
-            {},
-        ),
-        "mul": (lambda x: x[:, :2] * x[:, 2:], lambda x: authors.mul2(x[:, :2], x[:, 2:]), {}),
-    }[name]
-    maps, arrived = relevance(ours, x, **parameters)
-    leaf = x.clone().requires_grad_()
-    theirs(leaf, **parameters).backward(arrived)
-    # They add ε without z's sign.
-    torch.testing.assert_close(maps, leaf.grad, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""LRP through whole transformers: by hand, beside others' code, and where removing pixels tells."""
+"""LRP through transformers: by hand, by the authors' code, and where removing pixels tells."""
 
 from __future__ import annotations
 
@@ -97,30 +97,6 @@ def test_a_transformer_block_is_as_by_hand() -> None:
         )
 
 
-class Tokens(Block):
-    """A softmax between layers, without sums."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.fc2(F.gelu(self.fc1(images[:, 0]))).softmax(-1)
-        return self.head(x[:, 0])
-
-
-def test_the_rules_are_those_of_autolrp() -> None:
-    """It starts with 1 in place of the score and gives biases no share."""
-    autolrp = pytest.importorskip("autolrp")
-    torch.manual_seed(0)
-    model = Tokens().double().eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        (nn.init.zeros_ if name.endswith("bias") else nn.init.normal_)(parameter)
-    images = torch.randn(1, 1, 5, 6, dtype=torch.float64)
-    x = autolrp.tensor(images)
-    config = autolrp.LRPConfig(rule={**autolrp.BASE, **autolrp.ATTNLRP})
-    model(x)[0, 1].lrp(config=config)
-    ours = LRP(Epsilon(1e-9))(model, images, 1)
-    theirs = x.relevance * model(images)[0, 1]
-    torch.testing.assert_close(ours, theirs.as_subclass(Tensor), rtol=1e-4, atol=1e-6)
-
-
 class Transformer(nn.Module):
     """Patches of 7 × 7 pixels as tokens, two encoder layers, the mean token."""
 
@@ -137,6 +113,50 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).mT + self.positions
         return self.head(self.layers(tokens).mean(1))
+
+
+def by_the_authors(model: Transformer, images: Tensor, target: int) -> Tensor:
+    """The same network written with the operations of lxt, without the ε that they add to z."""
+    f = pytest.importorskip("lxt.explicit.functional")
+    rules = pytest.importorskip("lxt.explicit.rules")
+
+    def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return f.linear_epsilon(x, weight, bias, 0.0)
+
+    def norm(x: Tensor, at: nn.LayerNorm) -> Tensor:
+        return f.layer_norm_grad_fn.apply(x, at.weight, at.bias, at.eps, 0.0)
+
+    def attention(x: Tensor, at: nn.MultiheadAttention) -> Tensor:
+        projected = linear(x, at.in_proj_weight, at.in_proj_bias)
+        q, k, v = (
+            p.unflatten(2, (at.num_heads, -1)).transpose(1, 2) for p in projected.chunk(3, 2)
+        )
+        scores = f.matmul(f.mul2(q, q.shape[-1] ** -0.5), k.mT, epsilon=0.0)
+        y = f.matmul(f.softmax(scores, -1), v, epsilon=0.0).transpose(1, 2).flatten(2)
+        return linear(y, at.out_proj.weight, at.out_proj.bias)
+
+    leaf = images.clone().requires_grad_()
+    x = rules.epsilon_lrp(model.patches, 0.0, leaf).flatten(2).mT
+    x = f.add2(x, model.positions.expand_as(x), False, 0.0)
+    for layer in model.layers.layers:
+        x = f.add2(x, attention(norm(x, layer.norm1), layer.self_attn), False, 0.0)
+        h = linear(norm(x, layer.norm2), layer.linear1.weight, layer.linear1.bias)
+        h = linear(rules.identity(F.gelu, h), layer.linear2.weight, layer.linear2.bias)
+        x = f.add2(x, h, False, 0.0)
+    logits = linear(f.mean(x, 1, True, 0.0)[:, 0], model.head.weight, model.head.bias)
+    (maps,) = torch.autograd.grad(logits[:, target], leaf, logits[:, target].detach())
+    return maps
+
+
+def test_a_transformers_map_is_that_of_the_authors_code() -> None:
+    torch.manual_seed(0)
+    model = Transformer().double().eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if "norm" in name or name.endswith("bias"):
+            nn.init.normal_(parameter)
+    images = torch.rand(2, 1, 28, 28, dtype=torch.float64)
+    ours, theirs = LRP(Epsilon(1e-14))(model, images, 3), by_the_authors(model, images, 3)
+    assert (ours - theirs).norm() < 1e-9 * theirs.norm()
 
 
 @pytest.fixture(scope="module")
