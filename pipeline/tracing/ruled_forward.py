@@ -173,11 +173,14 @@ class RuledForward(OperationWatch):
         factors = tuple(x for x in call.active if not self._traces.of(x).divisor)
         return factors or call.active
 
-    def _refused(self, call: Call, kind: Kind | None, name: str = "", where: str = "") -> Any:
+    def _refused(
+        self, call: Call, kind: Kind | None, name: str | None = None, where: str | None = None
+    ) -> Any:
         """Run an operation that is an error if some of the score comes through its output."""
         output = call()
         made = call.args[0] if call.name == "setitem" else output
-        self._refuse(name or call.full_name, where or self._where, kind, tensors(made))
+        where = self._where if where is None else where
+        self._refuse(name or call.full_name, where, kind, tensors(made))
         return output
 
     def _check_seen(self, call: Call) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -87,6 +89,67 @@ def test_guided_backprop_and_deconvnet_equal_captums(name: str) -> None:
     assert not torch.allclose(guided, deconv)
     torch.testing.assert_close(GuidedBackprop()(model, x, target), guided)
     torch.testing.assert_close(DeconvNet()(model, x, target), deconv)
+
+
+def between_convolutions(function: Callable[[Tensor], Tensor]) -> nn.Module:
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below, self.above = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.above(function(self.below(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    return Between().double()
+
+
+SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "mish": F.mish,
+    "elu": F.elu,
+    "tanh": torch.tanh,
+    "x σ(x)": lambda x: x * torch.sigmoid(x),
+    "σ(x) x": lambda x: x.sigmoid().mul(x),
+    "x σ(x) in place": lambda x: x.clone().mul_(x.sigmoid()),
+    "x σ(1.7 x)": lambda x: x * torch.sigmoid(1.7 * x),
+    "x / (1 + exp(-x))": lambda x: x / (1 + torch.exp(-x)),
+    "x hardsigmoid(x)": lambda x: x * F.hardsigmoid(x),
+    "x relu6(x + 3) / 6": lambda x: x * F.relu6(x + 3) / 6,
+    "gelu by erf": lambda x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu by tanh": lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3))),
+    "mish by its parts": lambda x: x * torch.tanh(F.softplus(x)),
+}
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop(), DeconvNet()], ids=lambda m: m.label)
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_activation_leaves_nothing_to_rectify(name: str, method: Method) -> None:
+    model, images = between_convolutions(SMOOTH[name]), torch.rand(1, 3, 8, 8).double()
+    message = r"in the model's own forward pass, a smooth activation that leaves nothing to rectify"
+    with pytest.raises(ValueError, match=message):
+        method(model, images, 1)
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop(), DeconvNet()], ids=lambda m: m.label)
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * x.flip(1).sigmoid(),
+        lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+        lambda x: x * x.softmax(1),
+        lambda x: F.glu(torch.cat([x, x.flip(1)], 1), 1),
+        lambda x: F.group_norm(x, 2),
+    ],
+    ids=["gate", "squeeze and excite", "softmax", "glu", "norm"],
+)
+def test_what_is_no_rectifier_passes_the_gradient(
+    function: Callable[[Tensor], Tensor], method: Method
+) -> None:
+    model, images = between_convolutions(function), torch.rand(1, 3, 8, 8).double()
+    torch.testing.assert_close(method(model, images, 1), Gradient()(model, images, 1))
 
 
 @pytest.mark.parametrize("method", [GuidedBackprop(), DeconvNet(), Gradient()])
