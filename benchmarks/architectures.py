@@ -1,7 +1,7 @@
 """What can be explained in networks of others: ``python -m benchmarks.architectures [NAME …]``.
 
 Writes docs/architectures.md: every architecture by every method, with the share of the score that
-LRP's map does not sum up to.
+LRP's map does not sum up to. Of the names that are given only their rows are made anew.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.other_networks import ALL, network
+from benchmarks.other_networks import ALL, CLASS, network
 from firstlight.errors import ArgumentError
 from firstlight.pipeline import (
     LRP,
     DeconvNet,
     FirstLayerGradient,
+    GradCAM,
     Gradient,
     GuidedBackprop,
     IntegratedGradients,
@@ -35,35 +36,73 @@ _HEAD = """# Architectures
 
 Made by `python -m benchmarks.architectures`. Small members of many families, with random weights,
 constant parameters made random, BatchNorm statistics of data, two images. **✓** is a map; otherwise
-the cell says for which operation the method has no rule, or why there is no map. Gradient,
-SmoothGrad, integrated gradients and occlusion need no rules.
+the cell names the operation that the method has no rule for, or has the letter of a reason below.
+Gradient, SmoothGrad, integrated gradients and occlusion need no rules.
 
 LRP's column has its loss: the share of the score, |Σ map − S| / |S|, that biases, ε and the
 expansions of softmax and norms keep. Here the biases are random and as large as the weights'
 contributions, so that most of a score may come from biases; the loss is no error of the method, and
 each operation is tested to conserve relevance on its own.
-
 """
+_COLUMNS = (
+    *("architecture", "pixels", "Gradient", "SmoothGrad", "IG", "Occlusion", "LRP-ε", "LRP-γ"),
+    *("GuidedBackprop", "DeconvNet", "PatternNet", "GradCAM", "first layer"),
+)
 
 
-def _cell(explain: Callable[[], str]) -> str:
-    try:
-        return explain()
-    except ArgumentError as refusal:
-        words = str(refusal)
+class Page:
+    """The page as it is on disk: a row for each architecture, and the reasons that rows refer to.
+
+    Attributes:
+        rows: The line of each architecture.
+        reasons: Without the names and numbers of a network; each goes by a letter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        text = path.read_text() if path.exists() else ""
+        found = re.findall(r"^\| (\w+/\S+) \|.*$", text, re.MULTILINE)
+        lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+        self.rows = dict(zip(found, lines, strict=True))
+        self.reasons: list[str] = re.findall(r"^- \*\*\w\*\*: (.*)$", text, re.MULTILINE)
+
+    def cell(self, explain: Callable[[], str]) -> str:
+        """What there is, or what there is no rule for, or the letter of another reason."""
+        try:
+            return explain()
+        except ArgumentError as refusal:
+            words = str(refusal)
         if "has no rule for " in words:
             return words.split("has no rule for ")[1].split(" in ")[0].split(".")[-1]
-        return re.split("[:;,(]", words.split(": ", 1)[1])[0].strip()
+        words = words.split(": ", 1)[1]
+        reason = re.sub(r"(?<= )'[\w.]+'|\([\d, ]+\)|\b\d+(\.\d+)?(e-?\d+)?\b", "…", words)
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"**{chr(ord('a') + self.reasons.index(reason))}**"
+
+    def write(self) -> None:
+        """The rows in their order, and the reasons that are in use, below them."""
+        table = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
+        table += [self.rows[name] for name in ALL if name in self.rows]
+        reasons = [f"- **{chr(ord('a') + i)}**: {r}" for i, r in enumerate(self.reasons)]
+        parts = (_HEAD.rstrip(), "\n".join(table), "\n".join(reasons))
+        self._path.write_text("\n\n".join(filter(None, parts)) + "\n")
+
+
+def _line(cells: object) -> str:
+    assert isinstance(cells, (list, tuple))
+    return f"| {' | '.join(cells)} |"
 
 
 def _map(method: Method, model: nn.Module, images: Tensor) -> str:
-    return "✓" if method(model, images, 1).isfinite().all() else "not finite"
+    return "✓" if method(model, images, CLASS).isfinite().all() else "not finite"
 
 
 def _loss(method: Method, model: nn.Module, images: Tensor) -> str:
-    total = method(model, images, 1).sum((1, 2, 3))
+    total = method(model, images, CLASS).sum((1, 2, 3))
     with torch.no_grad():
-        score = model(images)[:, 1]
+        output = model(images)
+    score = getattr(output, "logits", output)[:, CLASS]
     return f"✓ {float(((total - score) / score).abs().median()):.2g}"
 
 
@@ -74,41 +113,35 @@ def _pattern_net(model: nn.Module, images: Tensor) -> str:
 
 
 def _first_layer(model: nn.Module, images: Tensor) -> str:
-    maps = FirstLayerGradient()(model, images, 1)
+    maps = FirstLayerGradient()(model, images, CLASS)
     return "✓" if maps.isfinite().all() else "not finite"
 
 
-def _row(name: str) -> Iterator[str]:
+def _cells(name: str) -> Iterator[Callable[[], str]]:
     model, images = network(name)
-    yield name
-    yield str(images.shape[-1])
+    yield lambda: name
+    yield lambda: str(images.shape[-1])
     for method in (Gradient(), SmoothGrad(samples=2), IntegratedGradients(2), Occlusion(16, 16)):
-        yield _cell(lambda method=method: _map(method, model, images))  # type: ignore[misc]
-    yield _cell(lambda: _loss(LRP(), model, images))
-    yield _cell(lambda: _loss(LRP({"convolution": "gamma"}), model, images))
-    yield _cell(lambda: _map(GuidedBackprop(), model, images))
-    yield _cell(lambda: _map(DeconvNet(), model, images))
-    yield _cell(lambda: _pattern_net(model, images))
-    yield _cell(lambda: _first_layer(model, images))
-
-
-_COLUMNS = (
-    *("architecture", "pixels", "Gradient", "SmoothGrad", "IG", "Occlusion", "LRP-ε", "LRP-γ"),
-    *("GuidedBackprop", "DeconvNet", "PatternNet", "first layer"),
-)
+        yield lambda method=method: _map(method, model, images)  # type: ignore[misc]
+    yield lambda: _loss(LRP(), model, images)
+    yield lambda: _loss(LRP({"convolution": "gamma"}), model, images)
+    yield lambda: _map(GuidedBackprop(), model, images)
+    yield lambda: _map(DeconvNet(), model, images)
+    yield lambda: _pattern_net(model, images)
+    yield lambda: _map(GradCAM(), model, images)
+    yield lambda: _first_layer(model, images)
 
 
 def main(names: list[str], path: Path = Path("docs/architectures.md")) -> None:
     """Write the table, row by row."""
-    with path.open("w") as file:
-        file.write(_HEAD)
-        for row in (_COLUMNS, ["---"] * len(_COLUMNS)):
-            file.write(f"| {' | '.join(row)} |\n")
-        for name in names or ALL:
-            start = time.perf_counter()
-            file.write(f"| {' | '.join(_row(name))} |\n")
-            file.flush()
-            print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+    page = Page(path)
+    if not names:
+        page.rows, page.reasons = {}, []
+    for name in names or ALL:
+        start = time.perf_counter()
+        page.rows[name] = _line([page.cell(explain) for explain in _cells(name)])
+        page.write()
+        print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

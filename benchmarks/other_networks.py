@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-QUICK = ("timm/test_resnet", "timm/test_vit", "timm/test_convnext", "timm/test_efficientnet")
+QUICK = ("timm/test_resnet", "timm/test_vit", "timm/test_convnext")
 """Tried in every run of the tests."""
 
 _TIMM = """
@@ -62,6 +62,8 @@ ALL = (
 """All that are tried."""
 
 CLASSES = 5
+CLASS = 4
+"""One whose logit is alive in all of them, for both images."""
 
 
 class Logits(nn.Module):
@@ -104,12 +106,12 @@ def _candidates(name: str) -> Iterator[tuple[nn.Module, int]]:
         return
     if library == "torchvision":
         model = _of_torchvision(member)
-        yield from ((model, size) for size in (32, 64, 96, 128))
+        yield from ((model, size) for size in (64, 96, 128))
         return
     with suppress(TypeError):  # takes images of any size, or of one
         yield timm.create_model(member, num_classes=CLASSES, img_size=64), 64
     model = timm.create_model(member, num_classes=CLASSES)
-    yield from ((model, size) for size in (32, 64, 96, 128, 224))
+    yield from ((model, size) for size in (64, 96, 128, 224))
 
 
 def _of_torchvision(member: str) -> nn.Module:

@@ -65,7 +65,7 @@ _NAMES = {
     Kind.RESCALING: "local_response_norm normalize rms_norm",
     Kind.SUM: """
         adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d
-        cumsum interpolate mean sum upsample
+        cumsum fold interpolate mean sum upsample
     """,
     Kind.SCALE: "neg",
     Kind.MATRIX_PRODUCT: """

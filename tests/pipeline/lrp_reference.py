@@ -59,11 +59,11 @@ class Reference(fx.Interpreter):
     """A network that was run on images, and LRP-ε's way back through it.
 
     Args:
-        model: in evaluation mode.
+        model: from images to logits, in evaluation mode.
         images: (N, C, H, W), float64.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: Callable[[Tensor], Tensor], images: Tensor) -> None:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             graph = make_fx(functionalize(model, remove="mutations_and_views"))(images)
             super().__init__(graph, garbage_collect_values=False)

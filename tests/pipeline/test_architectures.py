@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.other_networks import ALL, CLASSES, QUICK, network
+from benchmarks.other_networks import ALL, CLASS, CLASSES, QUICK, network
 from firstlight.errors import ArgumentError
 from firstlight.pipeline import (
     LRP,
@@ -52,7 +52,7 @@ def found(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
 
 def maps_or_refusal(method: Method, model: nn.Module, images: Tensor) -> Tensor | None:
     try:
-        maps = method(model, images, 1)
+        maps = method(model, images, CLASS)
     except ValueError as refusal:
         assert REFUSED.search(str(refusal)), refusal
         return None
@@ -74,14 +74,19 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
 def score(model: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return logits(model, images)[:, 1]
+        return logits(model, images)[:, CLASS]
 
 
 def layer_outputs(model: nn.Module, images: Tensor, layers: list[str]) -> list[Any]:
     """What layers return for images, in the order of the forward pass, with their names."""
     found: list[Any] = []
+
+    def note(name: str, output: Any) -> None:
+        # A copy, for an activation that works in place would write over it.
+        found.append((name, output.clone() if isinstance(output, Tensor) else output))
+
     handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: found.append((name, output)))
+        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
         for name, module in model.named_modules()
         if name in layers
     ]
@@ -97,7 +102,7 @@ def test_the_gradient_is_the_slope_of_the_score(found: tuple[nn.Module, Tensor])
     model, images = found
     step = 1e-6 * torch.randn(images.shape, generator=torch.manual_seed(3), dtype=images.dtype)
     slope = (score(model, images + step) - score(model, images - step)) / 2
-    maps = Gradient()(model, images, 1)
+    maps = Gradient()(model, images, CLASS)
     size = (maps.abs() * step.abs()).sum((1, 2, 3))
     assert ((maps * step).sum((1, 2, 3)) - slope).abs().max() < 1e-3 * size.max() + 1e-13
 
@@ -107,7 +112,7 @@ def test_occlusion_is_the_drop_of_the_probability_or_score(
 ) -> None:
     model, images = found
     side = images.shape[-1]
-    maps = Occlusion(side // 2, side // 2, 0.0)(model, images, 1)
+    maps = Occlusion(side // 2, side // 2, 0.0)(model, images, CLASS)
     hidden = images.clone()
     hidden[..., : side // 2, : side // 2] = 0.0
     drop = score(model, images) - score(model, hidden)
@@ -131,7 +136,7 @@ def test_rectifiers_alone_differ_from_the_gradient_with_their_weights(
         leaf = images.clone().requires_grad_()
         with monkeypatch.context() as patch:
             patch.setattr(F, "relu", rectified(rule))
-            (expected,) = torch.autograd.grad(logits(model, leaf)[:, 1].sum(), leaf)
+            (expected,) = torch.autograd.grad(logits(model, leaf)[:, CLASS].sum(), leaf)
         assert (maps - expected).norm() <= 1e-8 * expected.norm()
 
 
@@ -156,14 +161,14 @@ def test_lrp_is_each_operations_rule_from_the_score_down_to_the_pixels(
     found: tuple[nn.Module, Tensor],
 ) -> None:
     model, images = found
-    reference = Reference(model, images)
+    reference = Reference(lambda x: logits(model, x), images)
     for method, constant_attention in ((LRP(), False), (LRP(softmax="constant"), True)):
-        maps = method(model, images, 1)
-        expected = reference.relevance(1, 1e-6, constant_attention)
+        maps = method(model, images, CLASS)
+        expected = reference.relevance(CLASS, 1e-6, constant_attention)
         assert (maps - expected).norm() <= 1e-9 * expected.norm()
         assert bool(maps.any()) == bool(score(model, images).any())
-    alone = LRP()(model, images[1:], 1)
-    assert (alone - LRP()(model, images, 1)[1:]).norm() <= 1e-3 * alone.norm()
+    alone = LRP()(model, images[1:], CLASS)
+    assert (alone - LRP()(model, images, CLASS)[1:]).norm() <= 1e-3 * alone.norm()
 
 
 @pytest.mark.parametrize("method", [GradCAM(), LayerCAM()], ids=lambda m: m.label)
@@ -172,7 +177,7 @@ def test_class_activation_maps_weight_the_channels_before_the_pooling(
 ) -> None:
     model, images = found
     try:
-        maps = method(model, images, 1)
+        maps = method(model, images, CLASS)
     except ArgumentError as refusal:
         assert "the model has no maps (N, K, h, w) before its pooling" in str(refusal)
         return
@@ -182,7 +187,7 @@ def test_class_activation_maps_weight_the_channels_before_the_pooling(
         handle = dict(model.named_modules())[layer].register_forward_hook(
             lambda _m, _i, output: channels.append(output)
         )
-        total = logits(model, images.clone().requires_grad_())[:, 1].sum()
+        total = logits(model, images.clone().requires_grad_())[:, CLASS].sum()
         handle.remove()
         (slope,) = torch.autograd.grad(total, channels[0])
     each = slope.relu() if isinstance(method, LayerCAM) else slope.mean((2, 3), keepdim=True)
@@ -197,9 +202,9 @@ def test_first_layer_maps_are_the_gradients_of_untied_weights(
     """Patch by patch: x ⊙ δ summed over units, then put back where the patches were cut out."""
     model, images = found
     try:
-        shown = FirstLayerGradient(relu=False)(model, images, 1)
+        shown = FirstLayerGradient(relu=False)(model, images, CLASS)
     except NoFirstLayerMapError:
-        size = FirstLayerGradient(summary="size")(model, images, 1)
+        size = FirstLayerGradient(summary="size")(model, images, CLASS)
         assert size.isfinite().all() and size.any() and (size >= 0).all()
         return
     except ArgumentError as refusal:
@@ -229,7 +234,7 @@ def first_calls(model: nn.Module, images: Tensor) -> list[Any]:
 
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     handles = [m.register_forward_hook(hold) for m in convolutions]
-    calls.append(logits(model, images)[:, 1].sum())
+    calls.append(logits(model, images)[:, CLASS].sum())
     for handle in handles:
         handle.remove()
     return calls

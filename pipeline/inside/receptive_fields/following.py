@@ -167,8 +167,9 @@ class _Watch(TorchDispatchMode):
     def of(self, tensor: Tensor) -> Field | NoRule | None:
         """What is known of a tensor: its field, why it has none, or None if it does not depend on
         the image."""
-        _, lost = self._lost.get(_memory(tensor), (None, None))
-        known: Field | NoRule | None = self.fields.get(tensor) if lost is None else lost
+        known: Field | NoRule | None = self.fields.get(tensor)
+        if known is None and self._lost:
+            _, known = self._lost.get(_memory(tensor), (None, None))
         return known
 
     def returned(self, layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -195,14 +196,17 @@ class _Watch(TorchDispatchMode):
         return result
 
     def _note_written(self, func: Any, tensor: Tensor, field: Field | NoRule) -> None:
-        """Lose sight of all that shares the memory of a tensor that is written to."""
+        """Lose sight of all else that shares the memory of a tensor that is written to."""
         if field is self.fields.get(tensor):
             return
-        others = (t for t in self.fields if t is not tensor)
-        if tensor._is_view() or any(_memory(t) == _memory(tensor) for t in others):
+        memory = _memory(tensor)
+        others = [t for t in self.fields if t is not tensor and _memory(t) == memory]
+        if others or tensor._is_view():
             lost = NoRule(f"{func} writes into a part of another tensor")
+            for other in others:
+                self.fields[other] = lost
             # With the tensor, so that its memory is not used again.
-            self._lost[_memory(tensor)] = tensor, lost
+            self._lost[memory] = tensor, lost
 
 
 def _field(

@@ -32,7 +32,22 @@ class Residual(nn.Module):
         return torch.cat([y[:, :2], F.avg_pool2d(F.pad(y, (1, 1, 1, 1))[:, 2:], 3, 1)], dim=1)
 
 
+class Ghost(nn.Module):
+    """Adds to a part of what a layer returned, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(2, 6, 3, padding=1)
+        self.short = nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.wide(x)[:, :4]
+        part += self.short(F.avg_pool2d(x, 5, 1, 2))
+        return part[:, 1:]
+
+
 NETWORKS = {
+    "a sum in a part of another tensor": [nn.Conv2d(1, 2, 3, stride=2), Ghost()],
     "strides and padding": [
         nn.Conv2d(1, 2, 3, stride=2, padding=1),
         nn.Softplus(),
@@ -217,6 +232,15 @@ class Spread(nn.Module):
         return F.avg_pool2d(x, x.shape[-1]) + torch.zeros(4, 4)
 
 
+class WrittenBehindItsBack(nn.Module):
+    """Returns a tensor after a part of it was written to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = x * 2
+        whole[:, :, :2].add_(x.mean())
+        return whole
+
+
 class SqueezeAndExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * F.avg_pool2d(x, x.shape[-1]).sigmoid()
@@ -256,6 +280,7 @@ class Assigned(nn.Module):
         (nn.Upsample(scale_factor=2), "upsample_nearest2d"),
         (nn.ConvTranspose2d(1, 1, 2), "convolution"),
         (Assigned(), "copy_"),
+        (WrittenBehindItsBack(), "add_"),
         (nn.Sequential(nn.Flatten(0, 1), nn.Conv1d(6, 2, 3)), "convolution"),
     ],
 )

@@ -97,6 +97,19 @@ def test_a_parameter_that_is_added_is_a_bias_with_a_share(x: Tensor) -> None:
     torch.testing.assert_close(maps, arrived * x / (x + 0.3))
 
 
+def test_windows_that_are_put_back_share_each_place_by_what_they_add_there(x: Tensor) -> None:
+    """By hand: six windows of 2 x 2 on 3 x 4 places, each place the sum of those that cover it."""
+    maps, arrived = relevance(lambda x: F.fold(x, (3, 4), 2), x)
+    expected = torch.zeros_like(x)
+    y = F.fold(x, (3, 4), 2)
+    for window in range(6):
+        for tap in range(4):
+            row, column = window // 3 + tap // 2, window % 3 + tap % 2
+            share = x[:, tap, window] / y[:, 0, row, column]
+            expected[:, tap, window] = share * arrived[:, 0, row, column]
+    torch.testing.assert_close(maps, expected)
+
+
 def test_softmax_is_its_taylor_expansion(x: Tensor) -> None:
     for dim in (-1, 1):
         maps, arrived = relevance(lambda x, d=dim: x.softmax(d), x)
@@ -264,6 +277,7 @@ CONSERVING: dict[str, Function] = {
     "interpolate": lambda x: F.interpolate(x, 9, mode="linear"),
     "average pooling": lambda x: F.adaptive_avg_pool1d(x, 4),
     "cumsum": lambda x: x.cumsum(1),
+    "windows put back": lambda x: F.fold(x, (3, 4), 2),
     "residual": lambda x: x + x.roll(1, 1),
     "padding": lambda x: F.pad(x, (1, 1)),
 } | ELEMENTWISE
