@@ -211,11 +211,11 @@ def test_first_layer_maps_are_the_gradients_of_untied_weights(
         assert re.search("do not correspond pixel by pixel|more than once", str(refusal))
         return
     calls = first_calls(model, images)
-    deltas = torch.autograd.grad(calls.pop(), [z for _, z in calls], allow_unused=True)
+    deltas = torch.autograd.grad(calls.pop(), [z for _, _, z in calls], allow_unused=True)
     total = torch.zeros_like(images)
-    for (layer, _), delta in zip(calls, deltas, strict=True):
+    for (layer, x, _), delta in zip(calls, deltas, strict=True):
         cut = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
-        patches = F.unfold(images, **cut).unflatten(1, (images.shape[1], -1))
+        patches = F.unfold(x, **cut).unflatten(1, (images.shape[1], -1))
         by_patch = patches * delta.flatten(2).sum(1)[:, None, None]
         total += F.fold(by_patch.flatten(1, 2), images.shape[2:], **cut)
     units = sum(delta[0].numel() for delta in deltas)
@@ -223,14 +223,15 @@ def test_first_layer_maps_are_the_gradients_of_untied_weights(
 
 
 def first_calls(model: nn.Module, images: Tensor) -> list[Any]:
-    """The convolutions that are given the images with what they return, and the score."""
+    """The convolutions that are given the images, each with these and with what it returns, and the
+    score."""
     calls: list[Any] = []
 
     def hold(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        if not torch.equal(inputs[0], images):
+        if inputs[0].shape != images.shape:
             return None
-        calls.append((layer, output.detach().requires_grad_()))
-        return calls[-1][1].clone()
+        calls.append((layer, inputs[0], output.detach().requires_grad_()))
+        return calls[-1][-1].clone()
 
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     handles = [m.register_forward_hook(hold) for m in convolutions]
@@ -286,9 +287,13 @@ def spatial_layers(model: nn.Module, images: Tensor) -> dict[float, str]:
     maps = [
         name
         for name, output in outputs
-        if isinstance(output, Tensor) and output.ndim == 4 and names.count(name) == 1
+        if isinstance(output, Tensor) and output.ndim == 4 and len(output) == len(images)
     ]
-    maps = [name for name, output in outputs if name in maps and output.shape[2:].numel() > 1]
+    maps = [
+        name
+        for name, output in outputs
+        if name in maps and names.count(name) == 1 and output.shape[2:].numel() > 1
+    ]
     return {0: maps[0], 1 / 3: maps[len(maps) // 3]}
 
 
