@@ -316,6 +316,37 @@ def test_without_any_checkpoint_the_other_commands_say_how_to_name_one(
     assert list(folder.iterdir()) == []
 
 
+def test_runs_of_another_name_are_named_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    main([*PLAIN, "--config=cnn.yaml"])
+    saved = "runs/cnn/version_0/config.yaml"
+    assert f"or the newest run by --config {saved}" in mistake(capsys, ["test", *PLAIN])
+    capsys.readouterr()
+    main(["test", "--config", saved])
+    assert "runs/cnn/version_0/checkpoints/best.ckpt" in capsys.readouterr().out
+
+
+class Foreign:
+    """Something that is no plain data."""
+
+
+def test_a_checkpoint_with_more_than_plain_data_is_loaded_when_it_is_trusted(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    main([*PLAIN, "--model.network.hidden=[7]"])
+    path = "runs/sample/version_0/checkpoints/best.ckpt"
+    torch.save(torch.load(path) | {"theirs": Foreign()}, path)
+    for command in ("test", "fit"):
+        args = [command, *PLAIN, f"--ckpt_path={path}"]
+        line = mistake(capsys, args)
+        assert f"ckpt_path='{path}': holds more than plain data" in line
+        assert "--weights_only false" in line
+        main([*args, "--weights_only=false"])
+        assert "Checkpoint" not in capsys.readouterr().err
+    assert config("runs/sample/version_1")["model"]["network"]["init_args"]["hidden"] == [7]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -450,8 +481,20 @@ def test_a_run_says_what_it_trains_and_explains_and_which_epoch_was_best(
     main([*SHORT, "--trainer.callbacks=FirstLayerMaps", "--trainer.callbacks.every_n_epochs=2"])
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("Trains         DenseNetwork, 235,146 weights, on cpu; 9,000 images")
+    assert told[0].endswith("10 classes; 1 epoch")
     assert told[1] == "Explains       before training, every 2 epochs: FirstLayerMaps"
     assert told[2].startswith("Best epoch     1 of 1, val/accuracy 0.")
+    early = ["--trainer.callbacks.early=true", "--trainer.callbacks.every_n_train_steps=9"]
+    main([*SHORT, "--trainer.callbacks=FirstLayerMaps", *early, "--trainer.max_steps=2"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith("; 1 epoch, at most 2 steps")
+    moments = "before training, after steps 1, 2, 4, 8, … of the first epoch, every 9 steps"
+    assert told[1] == f"Explains       {moments}, every epoch: FirstLayerMaps"
+    resumed = ["--ckpt_path=last", "--trainer.max_epochs=3", "--trainer.max_steps=-1"]
+    main([*SHORT, "--trainer.callbacks=FirstLayerMaps", *early, *resumed])
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].endswith("; epochs 2 to 3")
+    assert told[2] == "Explains       every 9 steps, every epoch: FirstLayerMaps"
 
 
 def test_a_fit_ends_with_the_report_in_the_runs_folder_if_asked(

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from firstlight.callbacks import MapWriter, load_maps
+from firstlight.datamodules import ImageFolder
 from firstlight.pipeline import Gradient, IntegratedGradients, SmoothGrad
 
 
@@ -35,6 +37,34 @@ def test_every_image_has_its_map_in_the_order_of_the_data(trainer_in, stranger, 
     torch.testing.assert_close(written.maps, Gradient()(stranger, images))
     assert len(list(folder.glob("*.safetensors"))) == 3
     assert not list(folder.glob("*.part"))
+
+
+def test_maps_carry_labels_and_the_files_of_pictures(trainer_in, stranger, tmp_path):
+    for number in range(12):
+        path = tmp_path / "pictures" / "abcd"[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 20 * number).save(path)
+    data = ImageFolder(tmp_path / "pictures", 8, 1, batch_size=2, num_workers=0, test_size=0.5)
+    stranger.predict_step = lambda batch: stranger(batch[0])
+    writer = MapWriter(tmp_path / "maps", Gradient(), batches_per_shard=2)
+    trainer_in(callbacks=[writer], logger=False).predict(stranger, data, return_predictions=False)
+    written = load_maps(tmp_path / "maps")
+    assert len(set(written.files)) == len(written.maps) == 6
+    for file, label, map_ in zip(written.files, written.labels, written.maps, strict=True):
+        assert Path(file).parent.name == "abcd"[label]
+        grey = 20 * int(Path(file).stem) / 255
+        image = torch.full((1, 1, 8, 8), grey)
+        torch.testing.assert_close(map_[None], Gradient()(stranger.eval(), image))
+
+
+def test_data_without_labels_or_files_have_none(trainer_in, stranger, data, tmp_path):
+    stranger.predict_step = lambda batch: stranger(batch[0])
+    writer = MapWriter(tmp_path / "maps", Gradient())
+    loader = DataLoader(TensorDataset(data.tensors[0]), 5)
+    trainer_in(callbacks=[writer], logger=False).predict(stranger, loader)
+    written = load_maps(tmp_path / "maps")
+    assert written.labels is None
+    assert written.files is None
 
 
 class Counting(Gradient):

@@ -37,11 +37,18 @@ def checkpoint(path: str | None, runs: Path | None) -> Path:
     if path not in ("last", "best", None):
         return Path(path)
     name = path or "best"
-    found = [] if runs is None else [*runs.glob(f"*/checkpoints/{name}.ckpt")]
-    if not found:
-        said = f"there is no {name} checkpoint in {runs}; train first, or name a file by"
-        raise ArgumentError("ckpt_path", f"{said} --ckpt_path", path)
-    return max(found, key=lambda p: p.stat().st_mtime)
+    if found := _newest(runs, f"*/checkpoints/{name}.ckpt"):
+        return found
+    said = f"there is no {name} checkpoint in {runs}; train first, or name a file by --ckpt_path"
+    # Runs of another name are of other data.
+    if other := _newest(runs and runs.parent, f"*/*/checkpoints/{name}.ckpt"):
+        said += f", or the newest run by --config {other.parents[1] / 'config.yaml'}"
+    raise ArgumentError("ckpt_path", said, path)
+
+
+def _newest(folder: Path | None, pattern: str) -> Path | None:
+    found = [] if folder is None else [*folder.glob(pattern)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def content_of(path: Path, weights_only: bool | None, argument: str = "ckpt_path") -> Content:

@@ -124,7 +124,10 @@ def _length(trainer: Trainer) -> str:
     said = [f"at most {steps:,} steps"] if steps >= 0 else []
     if last is None or last < 0:
         return said[0] if said else "until it is stopped"
-    said[:0] = [f"epochs {first} to {last}" if first > 1 else f"{last} epoch{'s' * (last > 1)}"]
+    if first == 1:
+        said[:0] = ["1 epoch" if last == 1 else f"{last} epochs"]
+    else:
+        said[:0] = [f"epoch {last}" if first == last else f"epochs {first} to {last}"]
     return ", ".join(said)
 
 
@@ -143,15 +146,17 @@ def _explained(trainer: Trainer) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplanationCallback):
-            found.setdefault(", ".join(_when(callback)), []).append(type(callback).__name__)
+            begins = trainer.global_step == 0
+            when = ", ".join(_when(callback, begins))
+            found.setdefault(when, []).append(type(callback).__name__)
     return found
 
 
-def _when(callback: ExplanationCallback) -> Iterator[str]:
-    """The moments of a run, in their order."""
-    if callback.before_training:
+def _when(callback: ExplanationCallback, begins: bool) -> Iterator[str]:
+    """The moments of a run, in their order; one that goes on has no beginning."""
+    if callback.before_training and begins:
         yield "before training"
-    if callback.early:
+    if callback.early and begins:
         yield "after steps 1, 2, 4, 8, … of the first epoch"
     for n, unit in ((callback.every_n_train_steps, "step"), (callback.every_n_epochs, "epoch")):
         if n is not None:
