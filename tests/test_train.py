@@ -300,6 +300,9 @@ def test_validate_test_and_predict_take_the_network_from_the_checkpoint(
         told = capsys.readouterr().out
         best = "Checkpoint     runs/sample/version_0/checkpoints/best.ckpt"
         assert (best in told) == (path in (None, "best"))
+        does = {"validate": "Validates ", "test": "Tests     ", "predict": "Predicts  "}[command]
+        assert f"{does}     DenseNetwork, 5,575 weights, on cpu; " in told
+        assert ("Run            runs/sample/version_0" in told) == (command != "predict")
         if command != "predict":
             assert f"{command.removesuffix('idate')}/accuracy" in told
     assert [p.name for p in Path("runs/sample").iterdir()] == ["version_0"]

@@ -39,7 +39,13 @@ from firstlight.command.checkpoints import (
 )
 from firstlight.command.configs import CONFIGS, completed, given
 from firstlight.command.mistakes import deepest
-from firstlight.command.told import Announcement, end_of_fit, end_of_predict, say
+from firstlight.command.told import (
+    Announcement,
+    end_of_evaluation,
+    end_of_fit,
+    end_of_predict,
+    say,
+)
 from firstlight.errors import ArgumentError, FirstlightError
 from firstlight.pipeline import ImageClassifier, undisturbed
 
@@ -272,6 +278,14 @@ class CommandLine(LightningCLI):
             self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False, **trusted
         )
         end_of_fit(self.trainer, scores, best, config.report)
+
+    def after_validate(self) -> None:
+        """Say where the run is."""
+        end_of_evaluation(self.trainer)
+
+    def after_test(self) -> None:
+        """Say where the run is."""
+        end_of_evaluation(self.trainer)
 
     def after_predict(self) -> None:
         """Say where the maps are."""

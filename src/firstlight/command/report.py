@@ -27,5 +27,6 @@ def report(args: Sequence[str]) -> None:
             raise ArgumentError("report", "there is no such folder", str(run))
     made = write_report(given.runs, given.out, int(given.megabytes * 1e6))
     for problem in made.problems:
-        print(f"Left out  {problem.file}: {problem.reason}")
-    print(f"Report    {made.path}, {made.size / 1e6:.1f} MB. {made.omitted}".rstrip())
+        print(f"{'Left out':<14} {problem.file}: {problem.reason}")
+    size = f"{made.size / 1e6:.1f} MB"
+    print(f"{'Report':<14} {made.path}, {size}. {made.omitted}".rstrip())

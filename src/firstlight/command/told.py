@@ -17,6 +17,7 @@ from firstlight.board.report import write_report
 from firstlight.board.sheet_file import FOLDER
 from firstlight.callbacks import ExplanationCallback, MapWriter
 from firstlight.callbacks.loggers import run_folders
+from firstlight.callbacks.private_lightning import stage_of
 from firstlight.command.checkpoints import content_of, epochs_of
 from firstlight.command.late_records import REPLACED, LateRecords
 from firstlight.datamodules.splits import SplitData
@@ -29,12 +30,26 @@ def say(name: str, text: object) -> None:
 
 
 class Announcement(Callback):
-    """Says at the start which network learns from what, and what is explained when."""
+    """Says at the start which network does what with which data, and what is explained when."""
+
+    _is_told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         say("Trains", f"{_network(pl_module)}; {_data(trainer)}; {_length(trainer)}")
         for when, names in _explained(trainer).items():
             say("Explains", f"{when}: {', '.join(names)}")
+        self._is_told = True
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if stage_of(trainer) == "validate":
+            say("Validates", f"{_network(pl_module)}; {_data(trainer, 'validation')}")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._is_told:  # else it is the end of a fit
+            say("Tests", f"{_network(pl_module)}; {_data(trainer, 'test')}")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        say("Predicts", f"{_network(pl_module)}; {_data(trainer, 'test')}")
 
 
 def end_of_fit(
@@ -98,6 +113,12 @@ def _write_report(folder: Path) -> None:
     say("Report", f"{made.path}  {made.omitted}".rstrip())
 
 
+def end_of_evaluation(trainer: Trainer) -> None:
+    """Say where the run is that was evaluated."""
+    if trainer.log_dir is not None:
+        say("Run", trainer.log_dir)
+
+
 def end_of_predict(trainer: Trainer) -> None:
     """Say where the maps are."""
     for writer in trainer.callbacks:  # type: ignore[attr-defined]
@@ -131,13 +152,14 @@ def _length(trainer: Trainer) -> str:
     return ", ".join(said)
 
 
-def _data(trainer: Trainer) -> str:
+def _data(trainer: Trainer, split: str = "training") -> str:
     data: Any = getattr(trainer, "datamodule", None)
-    name = type(data).__name__ if data is not None else "data"
+    name = "the module itself" if data is None else type(data).__name__
     if not isinstance(data, SplitData):
-        return f"data: {name}"
+        return f"data of {name}"
     sizes = " × ".join(map(str, data.input_shape))
-    count = len(data.splits.training)
+    images = getattr(data.splits, split)
+    count = 0 if images is None else len(images)
     return f"{count:,} images {sizes} of {name}, {data.num_classes} classes"
 
 
