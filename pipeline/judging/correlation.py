@@ -24,8 +24,10 @@ def correlation(maps: Tensor, others: Tensor) -> Tensor:
             shape.
     """
     g, h = (scaled(m).flatten(-3) for m in _alike(maps, others))
-    g, h = g - g.mean(-1, keepdim=True), h - h.mean(-1, keepdim=True)
-    return (g * h).sum(-1) / (g.square().sum(-1) * h.square().sum(-1)).sqrt()
+    g -= g.mean(-1, keepdim=True)
+    h -= h.mean(-1, keepdim=True)
+    covariance = (g * h).sum(-1)
+    return covariance / (g.square_().sum(-1) * h.square_().sum(-1)).sqrt()
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:

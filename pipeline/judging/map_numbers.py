@@ -28,8 +28,8 @@ def total_variation(maps: Tensor) -> Tensor:
         ArgumentError: ``maps`` is not a real tensor (N, C, H, W) or (C, H, W).
     """
     g = scaled(maps)
-    down, right = g.diff(dim=-2).abs(), g.diff(dim=-1).abs()
-    return (_sum(down) + _sum(right)) / _sum(g.abs())
+    down, right = g.diff(dim=-2).abs_(), g.diff(dim=-1).abs_()
+    return (_sum(down) + _sum(right)) / _sum(g.abs_())
 
 
 def gini(maps: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def entropy(maps: Tensor) -> Tensor:
     Raises:
         ArgumentError: ``maps`` is not a real tensor (N, C, H, W) or (C, H, W).
     """
-    g = scaled(maps).abs()
+    g = scaled(maps).abs_()
     return _sum(torch.special.entr(g / _sum(g)[..., None, None, None]))
 
 
@@ -88,7 +88,7 @@ def mass_on(maps: Tensor, mask: Tensor) -> Tensor:
         ArgumentError: ``maps`` is not a real tensor, ``mask`` not a bool one, or a shape is not as
             described.
     """
-    magnitude = scaled(maps).abs()
+    magnitude = scaled(maps).abs_()
     _check_mask(mask)
     one_channel = (*maps.shape[:-3], 1, *maps.shape[-2:])
     if mask.shape not in (maps.shape, one_channel):

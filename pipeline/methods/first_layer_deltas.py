@@ -11,44 +11,9 @@ from torch import Generator, Tensor, nn
 
 from firstlight.errors import ArgumentError
 from firstlight.pipeline.methods.logits import logits_of
-from firstlight.pipeline.tracing.first_layer import FirstLayers, HeldLayers
+from firstlight.pipeline.tracing.first_layer import FirstLayers
 from firstlight.pipeline.tracing.graph import function_class, no_way, nodes
 from firstlight.pipeline.tracing.layers import LayerCall
-
-
-@dataclass(frozen=True)
-class ImageLayers:
-    """Where a network calls the layers that see the image.
-
-    Attributes:
-        places: how many layers are called before each of them.
-        num_classes: K, the number of logits.
-    """
-
-    places: list[int]
-    num_classes: int
-
-
-def image_layers(model: nn.Module, images: Tensor) -> ImageLayers:
-    """The layers that see the image, tried on one.
-
-    Raises:
-        ArgumentError: there is no such layer, one does not see pixel by pixel, or one is at work
-            more than once.
-    """
-    image = images[:1].detach().requires_grad_()
-    given = image.clone()
-    with FirstLayers(given) as first:
-        logits = logits_of(model, given)
-    if not first.layers:
-        problem = "calls no linear or convolution layer, so it has no first layer"
-        raise ArgumentError("model", problem)
-    if first.reused:
-        problem = "uses its first layer more than once, so dL/dW1 has no one map of pixels"
-        raise ArgumentError("model", problem)
-    for layer in first.layers:
-        _check_pixel_by_pixel(layer.call, image)
-    return ImageLayers([layer.place for layer in first.layers], logits.shape[1])
 
 
 class NoFirstLayerMapError(ArgumentError):
@@ -78,25 +43,38 @@ class Deltas:
     Args:
         model: any module for which ``model(images)`` is logits (N, K).
         images: (N, C, H, W).
-        layers: where these layers are called.
 
     Attributes:
         logits: (N, K).
         units: H, the number of units of these layers; for a convolution, channels times positions.
+
+    Raises:
+        ArgumentError: there is no such layer, one does not see pixel by pixel, or one is at work
+            more than once.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, layers: ImageLayers) -> None:
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
         self._checked = False
-        self._layers: list[_ImageLayer] = []
-        with HeldLayers(layers.places, self._hold):
-            self.logits = logits_of(model, images.clone())
+        images = images.detach().requires_grad_()
+        given = images.clone()
+        with FirstLayers(given, as_leaves=True) as first:
+            self.logits = logits_of(model, given)
+        if not first.layers:
+            problem = "calls no linear or convolution layer, so it has no first layer"
+            raise ArgumentError("model", problem)
+        if first.reused:
+            problem = "uses its first layer more than once, so dL/dW1 has no one map of pixels"
+            raise ArgumentError("model", problem)
+        if not first.alone:  # which gets the very images
+            for layer in first.layers:
+                _check_pixel_by_pixel(layer.call, images)
+        self._layers = [_ImageLayer(layer.call, layer.output) for layer in first.layers]
         self.units = sum(layer.z1[0].numel() for layer in self._layers)
 
-    def _hold(self, call: LayerCall) -> Tensor:
-        with torch.no_grad():
-            layer = _ImageLayer(call, call(call.weight, call.bias))
-        self._layers.append(layer)
-        return layer.z1.requires_grad_()
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.logits.shape[1]
 
     def maps(self, slopes: Tensor) -> Tensor:
         """x ⊙ Σδ over the weights that touch a pixel, (N, D), for dL/dlogits = ``slopes`` (N, K);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from firstlight.arguments import checked
 from firstlight.errors import ArgumentError
 from firstlight.pipeline.methods.first_layer_approaches import APPROACHES, Approach
-from firstlight.pipeline.methods.first_layer_deltas import Deltas, image_layers
-from firstlight.pipeline.methods.passes import Passes
-from firstlight.pipeline.methods.scores import Classes, ClassScore, class_tensor
+from firstlight.pipeline.methods.first_layer_deltas import Deltas
+from firstlight.pipeline.methods.passes import rows_per_pass
+from firstlight.pipeline.methods.scores import Classes, check_classes, class_tensor
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 
@@ -119,24 +119,22 @@ class FirstLayerGradient:
             )
         with undisturbed(model):
             images = checked_images(model, images)
-            layers = image_layers(model, images)
-            own = class_tensor("labels", labels, images, layers.num_classes)
+            own = class_tensor("labels", labels, images)
             groups = _groups(own, images, self._approach.averaged)
-            every = torch.eye(layers.num_classes).to(images)
-            sums = torch.zeros(len(groups.classes), layers.num_classes, images[0].numel()).to(
-                images
-            )
-            for p in Passes(images, ClassScore(own)):
-                deltas = Deltas(model, p.of(images), layers)
-                slopes = self._approach.slopes(deltas.logits, every.expand(len(p.image), -1, -1))
-                weights = groups.weights[:, p.image]
+            total = torch.zeros(()).to(images)
+            for rows in _passes(images):
+                deltas = Deltas(model, images[rows])
+                check_classes("labels", own, deltas.num_classes)
+                every = torch.eye(deltas.num_classes).to(images)
+                slopes = self._approach.slopes(deltas.logits, every.expand(len(own[rows]), -1, -1))
+                weights = groups.weights[:, rows]
                 if self.summary == "size":  # not linear in the slopes
                     maps = [weights @ deltas.sizes(each) for each in slopes.unbind(1)]
-                    sums += torch.stack(maps, dim=1)
-                    continue
-                for total, own_weights in zip(sums, weights, strict=True):
-                    total += deltas.maps_of_all(slopes, own_weights)
-            return ClassMaps(groups.classes, self._shown(sums, deltas.units, images))
+                    total = total + torch.stack(maps, dim=1)
+                else:
+                    maps = [deltas.maps_of_all(slopes, of_class) for of_class in weights]
+                    total = total + torch.stack(maps)
+            return ClassMaps(groups.classes, self._shown(total, deltas.units, images))
 
     def _grouped(
         self,
@@ -149,36 +147,40 @@ class FirstLayerGradient:
         """One map for all images whose labels ``group`` gives the same number."""
         with undisturbed(model):
             images = checked_images(model, images)
-            layers = image_layers(model, images)
-            own = class_tensor("labels", labels, images, layers.num_classes)
-            asked = self._asked(own, other, images, layers.num_classes)
+            own = class_tensor("labels", labels, images)
+            asked = self._asked(own, other, images)
             groups = _groups(group(own), images, self._approach.averaged)
-            wanted = F.one_hot(asked, layers.num_classes).to(images)
-            sums = torch.zeros(len(groups.classes), images[0].numel()).to(images)
-            for p in Passes(images, ClassScore(asked)):
-                deltas = Deltas(model, p.of(images), layers)
-                slopes = self._approach.slopes(deltas.logits, p.of(wanted))
+            total = torch.zeros(()).to(images)
+            for rows in _passes(images):
+                deltas = Deltas(model, images[rows])
+                self._check_classes(own, asked, deltas.num_classes)
+                wanted = F.one_hot(asked[rows], deltas.num_classes).to(images)
+                slopes = self._approach.slopes(deltas.logits, wanted)
                 maps = deltas.sizes if self.summary == "size" else deltas.maps
-                sums += groups.weights[:, p.image] @ maps(slopes)
-            return ClassMaps(groups.classes, self._shown(sums, deltas.units, images))
+                total = total + groups.weights[:, rows] @ maps(slopes)
+            return ClassMaps(groups.classes, self._shown(total, deltas.units, images))
 
     @property
     def _approach(self) -> Approach:
         return APPROACHES[self.approach]
 
-    def _asked(
-        self, own: Tensor, other: Classes | None, images: Tensor, num_classes: int
-    ) -> Tensor:
+    def _asked(self, own: Tensor, other: Classes | None, images: Tensor) -> Tensor:
         """The classes (N,) that the loss asks for."""
         if not self._approach.of_other:
             return own
         if other is None:
             problem = f"approach {self.approach} needs another class, got None"
             raise ArgumentError("other", problem)
-        asked = class_tensor("other", other, images, num_classes)
-        if (asked == own).any():
-            raise ArgumentError("other", "must differ from the images' own class", other)
-        return asked
+        return class_tensor("other", other, images)
+
+    def _check_classes(self, own: Tensor, asked: Tensor, num_classes: int) -> None:
+        check_classes("labels", own, num_classes)
+        if self._approach.of_other:
+            check_classes("other", asked, num_classes)
+            same = own[own == asked]
+            if len(same):
+                problem = "must differ from the images' own class"
+                raise ArgumentError("other", problem, int(same[0]))
 
     def _shown(self, sums: Tensor, units: int, images: Tensor) -> Tensor:
         """The finished maps (..., C, H, W) from the sums over units (..., D)."""
@@ -187,6 +189,12 @@ class FirstLayerGradient:
             return g
         shown = self._approach.shown(g)
         return shown.relu() if self.relu else shown
+
+
+def _passes(images: Tensor) -> Iterator[slice]:
+    """Which images are in each forward pass."""
+    rows = rows_per_pass(images)
+    return (slice(first, first + rows) for first in range(0, len(images), rows))
 
 
 class _Groups(NamedTuple):

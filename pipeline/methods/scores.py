@@ -240,12 +240,17 @@ def class_tensor(
     if classes.shape != (len(images),):
         problem = f"must hold one class per image, ({len(images)},), got {tuple(classes.shape)}"
         raise ArgumentError(name, problem)
+    check_classes(name, classes, num_classes)
+    # A copy, since classes found under inference_mode could not be used in a backward pass.
+    return classes.to(images.device, torch.int64, copy=True)
+
+
+def check_classes(name: str, classes: Tensor, num_classes: int | None = None) -> None:
+    """Raise an ArgumentError unless classes are 0 or more, and below ``num_classes``."""
     least, largest = int(classes.min()), int(classes.max())
     if least < 0 or (num_classes is not None and largest >= num_classes):
         allowed = "0 or more" if num_classes is None else f"in 0..{num_classes - 1}"
         raise ArgumentError(name, f"classes must be {allowed}", largest if least >= 0 else least)
-    # A copy, since classes found under inference_mode could not be used in a backward pass.
-    return classes.to(images.device, torch.int64, copy=True)
 
 
 def _check_class(index: int, logits: Tensor) -> None:

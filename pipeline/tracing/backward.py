@@ -8,7 +8,7 @@ it and its layer, as soon as some of the score would pass through it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +46,10 @@ def send_back(
         ArgumentError: Some of the score comes through an operation that the rules do not cover, or
             that cannot be seen.
     """
-    _check_visible(rules, model)
+    modules = dict(model.named_modules())
+    _check_visible(rules, modules)
     images = images.detach().requires_grad_()
-    with modules_at_work(model) as at_work:
+    with modules_at_work(modules) as at_work:
         with RuledForward(rules, model, at_work, images):
             scores = score(model, images.clone())
         _check_functions(rules, scores)
@@ -72,8 +73,8 @@ def pulled_back(
     return torch.autograd.grad(output, leaves, signal(output.detach()))
 
 
-def _check_visible(rules: Rules, model: nn.Module) -> None:
-    for name, module in model.named_modules():
+def _check_visible(rules: Rules, modules: Mapping[str, nn.Module]) -> None:
+    for name, module in modules.items():
         if isinstance(module, (torch.jit.ScriptModule, nn.DataParallel)):
             hidden = f"{name or 'it'!r}, a {type(module).__name__}"
             raise ArgumentError("model", f"{rules.method} cannot see inside {hidden}")

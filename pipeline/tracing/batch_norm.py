@@ -19,7 +19,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from firstlight.pipeline.tracing.layers import LayerCall
 from firstlight.pipeline.tracing.torch_internals import version
 
-_SIGNATURE = signature(F.batch_norm)
+_DEFAULTS = {
+    name: argument.default for name, argument in signature(F.batch_norm).parameters.items()
+}
+_OF_A_NORM = ("input", "running_mean", "running_var", "weight", "bias", "eps")
 _Layer = TypeVar("_Layer")
 
 
@@ -29,18 +32,29 @@ class FixedNorm:
 
     Attributes:
         input: (N, C, …).
-        scale: γ/√(var + ε), (C,).
-        shift: β - scale · mean, (C,).
+        mean, variance, weight, bias, eps: of the norm (input - mean) / √(variance + eps) · weight +
+            bias, (C,) each; there may be no weight and no bias.
     """
 
     input: Tensor
-    scale: Tensor
-    shift: Tensor
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+    @property
+    def scale(self) -> Tensor:
+        """γ/√(var + ε), (C,)."""
+        scale = (self.variance + self.eps).rsqrt()
+        return scale if self.weight is None else scale * self.weight
 
     def folded_into(self, call: LayerCall) -> LayerCall:
         """The layer and this norm behind it as one layer."""
-        bias = self.shift if call.bias is None else self.shift + call.bias * self.scale
-        return replace(call, weight=call.weight * per_unit(self.scale, call.weight), bias=bias)
+        scale = self.scale
+        bias = (0 if call.bias is None else call.bias * scale) - self.mean * scale
+        bias = bias if self.bias is None else bias + self.bias
+        return replace(call, weight=call.weight * per_unit(scale, call.weight), bias=bias)
 
 
 def fixed_norm(
@@ -50,16 +64,11 @@ def fixed_norm(
     statistics from the batch."""
     if func is not F.batch_norm:
         return None
-    call = _SIGNATURE.bind(*args, **kwargs)
-    call.apply_defaults()
-    norm = call.arguments
+    norm = _DEFAULTS | dict(zip(_DEFAULTS, args, strict=False)) | kwargs
     if norm["training"] or norm["running_mean"] is None or norm["running_var"] is None:
         return None
-    scale = (norm["running_var"] + norm["eps"]).rsqrt()
-    if norm["weight"] is not None:
-        scale = scale * norm["weight"]
-    shift = -norm["running_mean"] * scale
-    return FixedNorm(norm["input"], scale, shift if norm["bias"] is None else shift + norm["bias"])
+    inputs, mean, variance, weight, bias, eps = (norm[name] for name in _OF_A_NORM)
+    return FixedNorm(inputs, mean, variance, weight, bias, eps)
 
 
 class LayerOutputs(Generic[_Layer]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,7 +63,7 @@ class Call:
         """The name with that of its module or class, for messages."""
         return resolve_name(self.func) or str(self.func)
 
-    @cached_property
+    @property
     def writes(self) -> bool:
         """Whether it may write to its arguments."""
         return may_write(self.func, self.args, self.kwargs)

@@ -7,19 +7,17 @@ gradients of the result. The class is private and there is one in ``lightning`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
 
 @contextmanager
-def without_fabric(module: nn.Module) -> Iterator[None]:
-    """Calls of Fabric's wrappers, this module or within it, go straight to what they wrap."""
+def without_fabric(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Calls of those modules that are Fabric's wrappers go straight to what they wrap."""
     wrappers = [
-        m
-        for m in module.modules()
-        if type(m).__name__ == "_FabricModule" and "forward" not in vars(m)
+        m for m in modules if type(m).__name__ == "_FabricModule" and "forward" not in vars(m)
     ]
     try:
         for wrapper in wrappers:

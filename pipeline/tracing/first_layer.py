@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.tracing.call import tensors
-from firstlight.pipeline.tracing.layers import METADATA, LayerCall, layer_call
+from firstlight.pipeline.tracing.layers import LayerCall, layer_call
 from firstlight.pipeline.tracing.operation_watch import OperationWatch
 
 
@@ -22,7 +22,7 @@ class FirstLayer:
         place: how many layers the forward pass calls before it. A layer is known by its place, for
             its weight may be computed anew in every pass, as by weight norm.
         call: the layer with its input x and weight W1.
-        output: z1 = W1 x + b1.
+        output: z1 = W1 x + b1; a leaf of the graph, if :class:`FirstLayers` was asked for leaves.
     """
 
     place: int
@@ -38,15 +38,17 @@ class FirstLayers(OperationWatch):
 
     Args:
         images: (N, C, H, W), the very tensor that the model is given.
+        as_leaves: whether the layers' outputs become leaves, where the graph of what follows ends.
 
     Attributes:
         reused: one of these layers is at work more than once.
     """
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, images: Tensor, as_leaves: bool = False) -> None:
         super().__init__()
         self.reused = False
         self._images = images
+        self._as_leaves = as_leaves
         self._seen_otherwise = False
         self._calls = 0
         self._found: list[FirstLayer] = []
@@ -76,12 +78,11 @@ class FirstLayers(OperationWatch):
         result = func(*args, **kwargs)
         call = layer_call(func, args, kwargs)
         if call is not None:
-            self._note(call, result)
+            result = self._noted(call, result)
         elif not self._seen_otherwise and any(map(self._shares_memory, given)):
-            looked = not isinstance(result, Tensor) and getattr(func, "__name__", "") in METADATA
             reshaped = isinstance(result, Tensor) and self._is_image(result)
             untouched = self._images._version == written
-            self._seen_otherwise = not ((looked or reshaped) and untouched)
+            self._seen_otherwise = not (reshaped and untouched)
         # An assignment to a part of a tensor returns nothing.
         made = tensors(args[:1] if result is None else result)
         origins = [self._behind.get(tensor) for tensor in given] if made else []
@@ -90,14 +91,19 @@ class FirstLayers(OperationWatch):
                 self._behind[tensor] = call is not None or any(origins)
         return result
 
-    def _note(self, call: LayerCall, output: Tensor) -> None:
+    def _noted(self, call: LayerCall, output: Tensor) -> Tensor:
+        """Note a layer's call, and return what the model is to go on with."""
         self.reused |= any(call.weight is layer.call.weight for layer in self.layers)
         sees_the_image = self._behind.get(call.input) is False
-        if sees_the_image or not self._calls:
-            # A copy, for a ReLU that works in place would write over it.
-            layer = FirstLayer(self._calls, call, output.clone())
-            (self._found if sees_the_image else self._called_first).append(layer)
-        self._calls += 1
+        place, self._calls = self._calls, self._calls + 1
+        if not (sees_the_image or place == 0):
+            return output
+        kept = output.detach().requires_grad_() if self._as_leaves else output
+        (self._found if sees_the_image else self._called_first).append(
+            FirstLayer(place, call, kept)
+        )
+        # A copy, for a ReLU that works in place would write over it.
+        return kept.clone()
 
     def _shares_memory(self, tensor: Tensor) -> bool:
         return tensor.untyped_storage().data_ptr() == self._images.untyped_storage().data_ptr()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -41,8 +41,7 @@ def relu_gradient(signal: Tensor, output: Tensor) -> Tensor:
     return passed
 
 
-@contextmanager
-def saved_as_they_are() -> Iterator[None]:
+def saved_as_they_are() -> AbstractContextManager[object]:
     """Inside, what autograd saves is kept, whatever ``torch.utils.checkpoint`` would do with it.
 
     Activation checkpointing saves nothing and computes it anew in the backward pass, where no mode
@@ -51,10 +50,8 @@ def saved_as_they_are() -> Iterator[None]:
     to ask if there are any, and to push some for every operation would cost time everywhere.
     """
     if torch._C._autograd._top_saved_tensors_default_hooks(False) is None:
-        yield
-        return
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-        yield
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
 @cache

@@ -81,9 +81,11 @@ class Traces:
             where: The module that is at work.
             output: What the operation returned.
         """
-        trace = self._trace(call, kind, ceiling, where) if call.active else _UNKNOWN
-        if call.writes:
-            trace = replace(trace, root=None, bent=False)
+        trace = _UNKNOWN
+        if call.active:
+            trace = self._trace(call, kind, ceiling, where)
+            if call.writes:
+                trace = replace(trace, root=None, bent=False)
         for made in tensors(call.args[0] if call.name == "setitem" else output):
             if made.requires_grad:
                 self._signals[made] = trace

@@ -56,7 +56,7 @@ def undisturbed(module: nn.Module) -> Iterator[nn.Module]:
             inside = _Inside.of(module)  # its own eval() may have replaced what is in it
         for keep in (_modes, _hooks, _parameters):
             stack.enter_context(keep(inside))
-        stack.enter_context(without_fabric(module))
+        stack.enter_context(without_fabric(inside.modules))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device_type in {"cpu", *(device.type for device in _devices(inside))}:
@@ -84,16 +84,16 @@ class _Inside(NamedTuple):
 
 @contextmanager
 def _random_states(inside: _Inside) -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     states = [(device, _random_state_of(device)) for device in _devices(inside)]
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-            for device, (state, put_back) in states:
-                put_back(state, *_index(device))
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        for device, (state, put_back) in states:
+            put_back(state, *_index(device))
 
 
 def _devices(inside: _Inside) -> set[torch.device]:
