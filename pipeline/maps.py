@@ -18,13 +18,18 @@ def checked_maps(name: str, maps: Tensor) -> Tensor:
     Raises:
         ArgumentError: It is no real tensor (N, C, H, W) or (C, H, W), or holds no pixel.
     """
+    check_maps(name, maps)
+    # Half precision would round the scale; double keeps values that single would overflow.
+    return maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def check_maps(name: str, maps: Tensor) -> None:
+    """Raise an ArgumentError unless it is a real tensor (N, C, H, W) or (C, H, W) with a pixel."""
     if not isinstance(maps, Tensor) or maps.is_complex():
         raise ArgumentError(name, "must be a real tensor", maps)
     if maps.ndim not in (3, 4) or maps.numel() == 0:
         problem = "must have the shape (N, C, H, W) or (C, H, W) and hold a pixel"
         raise ArgumentError(name, problem, maps)
-    # Half precision would round the scale; double keeps values that single would overflow.
-    return maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
 
 
 def maps_of(images: Tensor, maps: Tensor) -> Tensor:
@@ -51,15 +56,16 @@ def check_same_shape(name: str, tensor: Tensor, other: Tensor) -> None:
         raise ArgumentError(name, f"must have the shape {tuple(other.shape)}", tensor)
 
 
-def scaled(maps: Tensor) -> Tensor:
+def scaled(maps: Tensor, name: str = "maps") -> Tensor:
     """Maps divided by their own largest finite |x|, each by itself: no sum of them overflows.
 
-    A map that is zero everywhere stays zero. NaN and infinities stay what they are.
+    A map that is zero everywhere stays zero. NaN and infinities stay what they are. They are
+    checked as by :func:`checked_maps`, under their name.
     """
-    maps = checked_maps("maps", maps)
+    maps = checked_maps(name, maps)
     # In place where it is our own copy, here and elsewhere: most of the time is that of memory.
     largest = maps.abs().nan_to_num_(0.0, 0.0, 0.0).amax(dim=(-3, -2, -1), keepdim=True)
-    return maps / torch.where(largest > 0, largest, 1)
+    return maps / largest.masked_fill_(largest == 0, 1)
 
 
 def without_gaps(maps: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def correlation(maps: Tensor, others: Tensor) -> Tensor:
         ArgumentError: ``maps`` and ``others`` are not real tensors (N, C, H, W) or (C, H, W) of one
             shape.
     """
-    g, h = (scaled(m).flatten(-3) for m in _alike(maps, others))
+    g, h = scaled(maps).flatten(-3), scaled(others, "others").flatten(-3)
+    check_same_shape("others", others, maps)
     g -= g.mean(-1, keepdim=True)
     h -= h.mean(-1, keepdim=True)
     covariance = (g * h).sum(-1)
@@ -41,18 +42,11 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
     Raises:
         ArgumentError: As for :func:`correlation`.
     """
-    g, h = _alike(maps, others)
-    return correlation(_ranks(g), _ranks(h))
+    return correlation(_ranks("maps", maps), _ranks("others", others))
 
 
-def _alike(maps: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    g, h = checked_maps("maps", maps), checked_maps("others", others)
-    check_same_shape("others", others, maps)
-    return g, h
-
-
-def _ranks(maps: Tensor) -> Tensor:
-    values = maps.abs().flatten(-3)
+def _ranks(name: str, maps: Tensor) -> Tensor:
+    values = checked_maps(name, maps).abs().flatten(-3)
     ordered = values.sort(dim=-1).values
     smaller, smaller_or_equal = (
         torch.searchsorted(ordered, values, right=right) for right in (False, True)

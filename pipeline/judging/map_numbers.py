@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from firstlight.arguments import Natural, checked
 from firstlight.errors import ArgumentError
-from firstlight.pipeline.maps import checked_maps, scaled
+from firstlight.pipeline.maps import check_maps, checked_maps, scaled
 
 
 def total_variation(maps: Tensor) -> Tensor:
@@ -120,6 +120,6 @@ def _sum(maps: Tensor) -> Tensor:
 
 
 def _check_mask(mask: Tensor) -> None:
-    checked_maps("mask", mask)
+    check_maps("mask", mask)
     if mask.dtype != torch.bool:
         raise ArgumentError("mask", "must be a bool tensor", mask)
