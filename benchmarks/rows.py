@@ -27,6 +27,7 @@ ROWS: Mapping[str, Callable[[Scale], Comparison]] = {
     "smoothgrad-pair": smoothgrad.default_pair,
     "smoothgrad-resnet18": smoothgrad.residual_equal_samples,
     "smoothgrad-resnet18-error": smoothgrad.residual_equal_error,
+    "smoothgrad-trained-resnet18-error": smoothgrad.trained_residual_equal_error,
     "integrated-gradients": methods.default_integrated_gradients,
     "integrated-gradients-resnet18": methods.residual_integrated_gradients,
     "guided-backprop": methods.default_guided_backprop,

@@ -77,15 +77,27 @@ def test_images(mnist: str | None) -> InMemory:
 @cache
 def default_network(mnist: str | None) -> nn.Module:
     """784-256-128-10 after one epoch, so that its maps are those of a network that has learnt."""
-    data = training_images(mnist)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = DenseNetwork()
-        optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        for batch in torch.randperm(len(data)).split(256):
-            optimizer.zero_grad()
-            F.cross_entropy(network(data.images[batch]), data.targets[batch]).backward()
-            optimizer.step()
+        return _trained(DenseNetwork(), training_images(mnist))
+
+
+@cache
+def trained_residual_network(mnist: str | None, digits: int) -> nn.Module:
+    """torchvision's resnet18 after one pass over that many digits, in three channels."""
+    data = training_images(mnist)
+    few = InMemory(as_colours(data.images[:digits]), data.targets[:digits])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _trained(resnet18(num_classes=10), few, batch_size=64)
+
+
+def _trained(network: nn.Module, data: InMemory, batch_size: int = 256) -> nn.Module:
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    for batch in torch.randperm(len(data)).split(batch_size):
+        optimizer.zero_grad()
+        F.cross_entropy(network(data.images[batch]), data.targets[batch]).backward()
+        optimizer.step()
     return network.eval()
 
 
@@ -101,6 +113,11 @@ def pictures(count: int, side: int = 224) -> Tensor:
     """Random smooth colour images with the range [0, 1], (count, 3, side, side)."""
     coarse = torch.rand(count, 3, 14, 14, generator=torch.Generator().manual_seed(0))
     return full_range(F.interpolate(coarse, size=(side, side), mode="bilinear"))
+
+
+def as_colours(images: Tensor) -> Tensor:
+    """Grey images (N, 1, H, W) in three channels."""
+    return images.repeat(1, 3, 1, 1)
 
 
 def full_range(images: Tensor) -> Tensor:

@@ -60,10 +60,13 @@ class PatternMethod(Method):
         for _ in range(4):
             start = partial(_scaled, exponents=-exponents)
             maps = send_back(rules, score, model, images, start)
-            finite = maps.flatten(1).isfinite().all(1)
+            # The sum of a finite map may overflow as well, and is tried once more for nothing.
+            finite = maps.flatten(1).sum(1).isfinite()
             if finite.all():
                 break
             exponents = exponents + _SMALLER * ~finite
+        if not exponents.any():
+            return maps
         maps = _scaled(maps, exponents)
         if not maps.isfinite().all():
             kind = str(maps.dtype).removeprefix("torch.")
