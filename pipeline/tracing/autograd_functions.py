@@ -20,17 +20,22 @@ class Ruled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operation: Operation, rule: Rule, compute: Callable[[], Tensor], *inputs: Tensor
+        ctx: Any,
+        operation: Operation,
+        rule: Rule,
+        compute: Callable[[], Tensor],
+        copied: bool,
+        *inputs: Tensor,
     ) -> Tensor:
         ctx.operation, ctx.rule = operation, rule
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*(x.clone() if copied else x for x in inputs))
         return compute()
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
         # Taken from where autograd keeps them, the inputs are sure not to have been overwritten.
         operation = replace(ctx.operation, inputs=ctx.saved_tensors)
-        return None, None, None, *ctx.rule(operation, signal)
+        return None, None, None, None, *ctx.rule(operation, signal)
 
 
 class Rectified(torch.autograd.Function):

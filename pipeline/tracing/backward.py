@@ -50,8 +50,7 @@ def send_back(
     _check_visible(rules, modules)
     images = images.detach().requires_grad_()
     with modules_at_work(modules) as at_work:
-        with RuledForward(rules, model, at_work, images):
-            scores = score(model, images.clone())
+        scores = _scores(rules, score, model, images, at_work)
         _check_functions(rules, scores)
         signal = None
         if scores.requires_grad:
@@ -59,6 +58,19 @@ def send_back(
     if signal is None:
         raise no_way()
     return signal
+
+
+def _scores(
+    rules: Rules, score: ScoreFunction, model: nn.Module, images: Tensor, at_work: list[str]
+) -> Tensor:
+    """The scores, with the rules in their graph."""
+    forward = RuledForward(rules, model, at_work, images)
+    with forward:
+        scores = score(model, images.clone())
+    if forward.has_overwritten():
+        with RuledForward(rules, model, at_work, images, copied=True):
+            scores = score(model, images.clone())
+    return scores
 
 
 def pulled_back(

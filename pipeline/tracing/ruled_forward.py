@@ -28,7 +28,7 @@ from firstlight.pipeline.tracing.operations import (
 from firstlight.pipeline.tracing.rectifiers import rectifier
 from firstlight.pipeline.tracing.rules import Rules
 from firstlight.pipeline.tracing.taken_apart import taken_apart
-from firstlight.pipeline.tracing.torch_internals import function_class
+from firstlight.pipeline.tracing.torch_internals import function_class, version
 from firstlight.pipeline.tracing.traces import Traces
 
 _LINEAR_OR_NORMS = (Kind.LAYER, Kind.BATCH_NORM, Kind.NORM, Kind.RESCALING)
@@ -44,11 +44,21 @@ class RuledForward(OperationWatch):
         model: Whose layers have names.
         at_work: The names of the modules at work, as from ``modules_at_work``.
         images: What the model is given.
+        copied: Whether rules are given copies of the inputs of operations.
     """
 
-    def __init__(self, rules: Rules, model: nn.Module, at_work: list[str], images: Tensor) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        model: nn.Module,
+        at_work: list[str],
+        images: Tensor,
+        copied: bool = False,
+    ) -> None:
         super().__init__()
         self._rules, self._at_work = rules, at_work
+        self._copied = copied
+        self._kept: list[tuple[Tensor, int]] = []
         self._names: Mapping[int, str] = layer_names(model)
         self._traces = Traces(images)
         self._outputs: LayerOutputs[Layer] = LayerOutputs()
@@ -72,6 +82,14 @@ class RuledForward(OperationWatch):
         if kind not in self._rules.held:
             self._traces.add(call, kind, ceiling, self._where, output)
         return iter(output) if call.name == "iter" else output
+
+    def has_overwritten(self) -> bool:
+        """Whether the model wrote over something that a rule needs as it was; to be asked once.
+
+        The model may do so where the ordinary gradient does not need it, as in a sum.
+        """
+        kept, self._kept = self._kept, []
+        return any(version(x) != before for x, before in kept)
 
     @property
     def _where(self) -> str:
@@ -125,7 +143,9 @@ class RuledForward(OperationWatch):
             # they were.
             return call.args[0].copy_(self._ruled(kind, call.beside()))
         operation = self._operation(kind, call)
-        output = Ruled.apply(operation, rule, call, *operation.inputs)
+        if not self._copied:
+            self._kept += ((x, version(x)) for x in operation.inputs)
+        output = Ruled.apply(operation, rule, call, self._copied, *operation.inputs)
         if isinstance(operation, Layer) and not operation.folded:
             self._outputs.add(output, operation.call, operation)
         return output

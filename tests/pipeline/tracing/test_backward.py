@@ -249,6 +249,37 @@ def test_what_a_scripted_function_does_is_not_taken_for_nothing(
         method(Scripted(), images, 0)
 
 
+class Overwriting(nn.Module):
+    """Adds to a part of its attention in place, as to relative positions; or beside it."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.in_place = in_place
+        self.conv, self.positions = nn.Conv2d(3, 4, 3), nn.Linear(6, 5)
+        self.head = nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(2)[..., :6]
+        y = x.mT @ x
+        part = y[:, 1:, 1:] + self.positions(y)[:, 1:]
+        if self.in_place:
+            y[:, 1:, 1:] = part
+        else:
+            y = torch.cat((y[:, :1], torch.cat((y[:, 1:, :1], part), 2)), 1)
+        return self.head(torch.stack([y, y * 2, y, y], 1).flatten(1))
+
+
+@pytest.mark.parametrize("method", [LRP(), LRP("gamma"), GuidedBackprop()], ids=repr)
+def test_a_sum_may_be_written_over_its_own_summands(method: Method) -> None:
+    """Autograd allows it, for the gradient of a sum needs no summand; a share in it does."""
+    images = torch.rand(2, 3, 6, 7, generator=torch.manual_seed(1)).double()
+    maps, expected = (
+        method(Overwriting(in_place).double().eval(), images, 1) for in_place in (True, False)
+    )
+    torch.testing.assert_close(maps, expected)
+
+
 def test_tensors_may_be_taken_apart_and_put_together(images: Tensor) -> None:
     class Apart(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
