@@ -35,7 +35,7 @@ test: lint tests ## lint, then run the tests that are not slow (ARGS=tests/pipel
 
 # Two processes on two cores: more threads than cores are slower than one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-QUICK  := -n 2 -m "not slow and not browser"
+QUICK  := -n 2 --dist worksteal -m "not slow and not browser"
 
 tests: $(READY)-test
 	$(PYTEST) $(QUICK) $(ARGS)

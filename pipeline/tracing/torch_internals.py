@@ -49,9 +49,17 @@ def saved_as_they_are() -> AbstractContextManager[object]:
     ``torch.autograd.graph.saved_tensors_hooks`` are those that count, but there is no public way
     to ask if there are any, and to push some for every operation would cost time everywhere.
     """
-    if torch._C._autograd._top_saved_tensors_default_hooks(False) is None:
+    if not _has_hooks_on_what_is_saved():
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+
+
+def _has_hooks_on_what_is_saved() -> bool:
+    """False if autograd keeps what it saves as it is; torch 2.6 cannot tell."""
+    autograd = torch._C._autograd
+    if hasattr(autograd, "_top_saved_tensors_default_hooks"):
+        return autograd._top_saved_tensors_default_hooks(False) is not None
+    return autograd._saved_tensors_hooks_get_disabled_error_message() is None
 
 
 @cache

@@ -87,7 +87,7 @@ def fit(
         enable_model_summary=False,
     )
     training = batches(numbered(50), 8, shuffle_seed=SEED, num_workers=num_workers)
-    trainer.fit(model, training, batches(numbered(20), 8), ckpt_path=resume, weights_only=False)
+    trainer.fit(model, training, batches(numbered(20), 8), ckpt_path=resume)
     return model.seen
 
 
