@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from firstlight.arguments import checked
-from firstlight.callbacks.common_arguments import CommonArguments
-from firstlight.callbacks.examples import Examples, joined, read
+from firstlight.callbacks.cost import costs_of, forget_costs, tell_cost
+from firstlight.callbacks.explained_images import ExplainedImages
 from firstlight.callbacks.explained_module import explained_module
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.failures import failures_of
 from firstlight.callbacks.moment import Moment, Stage
 from firstlight.callbacks.outputs import Outputs
-from firstlight.callbacks.picking import (
-    MOST_BYTES,
-    class_names_of,
-    first_of_each_class,
-    given,
-    is_any_indexable,
-    pick_at_random,
-    pick_per_class,
-)
+from firstlight.callbacks.picking import class_names_of
 from firstlight.callbacks.private_lightning import (
     ATTACHED,
     callbacks_of,
@@ -35,17 +28,20 @@ from firstlight.callbacks.private_lightning import (
     steps_done,
     validated_weights,
 )
+from firstlight.callbacks.progress import passes_shown
 from firstlight.callbacks.record import record, record_pictures
 from firstlight.callbacks.run_state import RunState
-from firstlight.callbacks.schedule import is_last
 from firstlight.callbacks.whole_model import needs_whole_model
 from firstlight.errors import ArgumentError
 from firstlight.pipeline import undisturbed
 
+_LARGE = 2**23
+"""Bytes of maps."""
+
 
 @checked
 @dataclass(eq=False, kw_only=True)
-class ExplanationCallback(CommonArguments, Callback):
+class ExplanationCallback(ExplainedImages, Callback):
     """Explains the model before training, at the end of epochs, and in ``trainer.validate`` and
     ``trainer.test``.
 
@@ -66,12 +62,6 @@ class ExplanationCallback(CommonArguments, Callback):
     two_logits: ClassVar[bool] = True
     """Whether one logit for two classes is explained as two."""
 
-    _run_state: RunState = field(default_factory=RunState, init=False, repr=False)
-
-    @abstractmethod
-    def pick(self, trainer: Trainer) -> Any:
-        """The data to explain; called once, what it returns is kept."""
-
     @abstractmethod
     def explain(self, model: LightningModule, picked: Any, when: Moment) -> Explanation:
         """The explanation itself, with the model :func:`undisturbed`.
@@ -85,27 +75,6 @@ class ExplanationCallback(CommonArguments, Callback):
     def check(self, model: LightningModule) -> None:
         """Raise an ArgumentError, when the run starts, if an argument does not fit the model."""
 
-    def examples(
-        self, trainer: Trainer, per_class: int, most_classes: int, most_bytes: int = MOST_BYTES
-    ) -> Examples:
-        """What the user's ``images`` returns, or images picked class by class."""
-        if self.images is not None:
-            return self._seen(given(trainer, self.images, self.unpack))
-        if self._run_state.stream:
-            stream = joined(self._run_state.stream)
-            return self._seen(first_of_each_class(stream, per_class, most_classes))
-        return self._seen(pick_per_class(trainer, self.unpack, per_class, most_classes, most_bytes))
-
-    def random_examples(
-        self, trainer: Trainer, count: int, seed: int, most_bytes: int = MOST_BYTES
-    ) -> Examples:
-        """What the user's ``images`` returns, or a seeded choice of training images."""
-        if self.images is not None:
-            return self._seen(given(trainer, self.images, self.unpack))
-        if self._run_state.stream:
-            return self._seen(joined(self._run_state.stream)[:count])
-        return self._seen(pick_at_random(trainer, self.unpack, count, most_bytes, seed))
-
     @property
     def outputs(self) -> Outputs:
         """How the network's outputs are read in this run."""
@@ -115,6 +84,7 @@ class ExplanationCallback(CommonArguments, Callback):
         needs_whole_model(self, trainer)
         # Another run of the same callback may have other data.
         self._run_state = RunState()
+        forget_costs(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup, which comes before the model's own, where it may make its layers.
@@ -135,7 +105,9 @@ class ExplanationCallback(CommonArguments, Callback):
         self._at(trainer, pl_module, Moment("fit"), due and not run.control_awaits_data)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._run_state.epoch_begins()
+        costs = costs_of(trainer)
+        costs.epoch_begins()
+        self._run_state.epoch_began = costs.now
 
     def on_validation_batch_start(
         self,
@@ -166,7 +138,8 @@ class ExplanationCallback(CommonArguments, Callback):
         batch_idx: int,
     ) -> None:
         run = self._run_state
-        run.epoch_goes_on()
+        run.epoch_ended = costs_of(trainer).now
+        self._tell_cost(trainer, pl_module)
         if trainer.global_step == run.steps:
             return  # gradients are accumulated
         run.steps = trainer.global_step
@@ -176,9 +149,10 @@ class ExplanationCallback(CommonArguments, Callback):
             self._at(trainer, pl_module, moment)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._run_state.epoch_goes_on()
+        self._run_state.epoch_ended = costs_of(trainer).now
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell_cost(trainer, pl_module, ends=True)
         moment = Moment("fit", trainer.current_epoch + 1, steps_done(trainer))
         self._at(trainer, pl_module, moment, self.schedule.explains(moment))
 
@@ -210,10 +184,31 @@ class ExplanationCallback(CommonArguments, Callback):
             return
         if due:
             self._run(trainer, pl_module, moment)
-        others = [c for c in callbacks_of(trainer) if isinstance(c, ExplanationCallback)]
         # The last one tells the failures of all, so that a common cause is told once.
-        if not others or others[-1] is self:
+        if self._all(trainer)[-1] is self:
             failures_of(trainer).tell(moment)
+
+    def _all(self, trainer: Trainer) -> list[ExplanationCallback]:
+        """Those of the trainer, or this one where it has none."""
+        found = [c for c in callbacks_of(trainer) if isinstance(c, ExplanationCallback)]
+        return found or [self]
+
+    def _tell_cost(self, trainer: Trainer, module: LightningModule, ends: bool = False) -> None:
+        callbacks = self._all(trainer)
+        if not trainer.is_global_zero or callbacks[-1] is not self:
+            return
+        epoch = costs_of(trainer).epoch_of(trainer.num_training_batches, ends)
+        if epoch is not None:
+            tell_cost(trainer, module, callbacks, epoch)
+
+    def try_out(self, trainer: Trainer, module: LightningModule) -> None:
+        """Explain the model to see what that costs, and keep nothing else of it."""
+        # By a copy, for explanations may compare with the one before.
+        twin = copy.deepcopy(self)
+        twin._run_state = self._run_state
+        moment = Moment("fit", trainer.current_epoch + 0.5, steps_done(trainer) + 1)
+        with failures_of(trainer).noting(type(self).__name__), costs_of(trainer).explaining(self):
+            twin.found(trainer, module, moment)
 
     def found(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> Explanation:
         """The explanation of the model as it is now, its names behind those of the family.
@@ -221,28 +216,30 @@ class ExplanationCallback(CommonArguments, Callback):
         It is not kept anywhere.
         """
         began = time.perf_counter()
+        name, run = type(self).__name__, self._run_state
         with validated_weights(trainer, pl_module), undisturbed(pl_module):
-            picked = self._picked(trainer)
-            found = self.explain(self._explained(trainer, pl_module), picked, moment)
-        cost = self._run_state.explained_for(time.perf_counter() - began, moment)
-        found.scalars.update(cost)
+            with passes_shown(trainer, pl_module, name, run.passes) as passes:
+                picked = self._picked(trainer)
+                found = self.explain(self._explained(trainer, pl_module), picked, moment)
+            run.passes = None if passes is None else passes.count
+        found.scalars.update(run.cost(time.perf_counter() - began, moment))
         for reason in found.failures:
-            failures_of(trainer).note(type(self).__name__, f"in part: {reason}")
+            failures_of(trainer).note(name, f"in part: {reason}")
         return found.tagged(moment.prefix + self.family)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> None:
+        note, costs = partial(failures_of(trainer).note, type(self).__name__), costs_of(trainer)
         with failures_of(trainer).noting(type(self).__name__):
-            self._record(trainer, self.found(trainer, pl_module, moment), moment)
-
-    def _picked(self, trainer: Trainer) -> Any:
-        picked, stage = self._run_state.picked, stage_of(trainer)
-        if stage not in picked:
-            picked[stage] = self.pick(trainer)
-        return picked[stage]
-
-    def _seen(self, examples: Examples) -> Examples:
-        self._run_state.seen = examples
-        return examples
+            with costs.explaining(self):
+                found = self.found(trainer, pl_module, moment)
+                record(trainer, found, moment, note)
+            # Large maps are not kept until the end; drawing them is little beside explaining.
+            affordable = costs.affords_pictures(self, self._run_state.epoch_seconds)
+            drawn = self.schedule.draws(moment, affordable or found.bytes > _LARGE)
+            self._run_state.undrawn = None if drawn else (found, moment)
+            if drawn:
+                with costs.drawing(self):
+                    record_pictures(trainer, found, moment, note)
 
     def _explained(self, trainer: Trainer, module: LightningModule) -> LightningModule:
         """The module as explanations take it; found once in a run."""
@@ -254,29 +251,6 @@ class ExplanationCallback(CommonArguments, Callback):
             run.outputs = Outputs(head, self.class_names or class_names_of(trainer))
         # Its layers are those of the module, and so are all other attributes.
         return cast(LightningModule, run.explained or module)
-
-    def _record(self, trainer: Trainer, found: Explanation, moment: Moment) -> None:
-        note = partial(failures_of(trainer).note, type(self).__name__)
-        record(trainer, found, moment, note)
-        drawn = self.schedule.draws(moment) or is_last(trainer, moment)
-        self._run_state.undrawn = None if drawn else (found, moment)
-        if drawn:
-            record_pictures(trainer, found, moment, note)
-
-    def _lacks_data(self, trainer: Trainer) -> bool:
-        known = self.images is not None or self._run_state.stream
-        return not (known or is_any_indexable(trainer))
-
-    def _keep(self, trainer: Trainer, batch: Any) -> None:
-        """Keep the first batches of a stream, as they reach the module."""
-        run = self._run_state
-        awaits = trainer.is_global_zero and stage_of(trainer) not in run.picked
-        if not awaits or not (run.stream or self._lacks_data(trainer)):
-            return
-        try:
-            run.keep(read(self.unpack, batch), MOST_BYTES)
-        except Exception as error:
-            failures_of(trainer).note(type(self).__name__, str(error))
 
     def _check(self, model: LightningModule) -> None:
         try:

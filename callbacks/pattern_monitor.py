@@ -30,7 +30,7 @@ from firstlight.pipeline.drawing import Column, Picture, Sheet, Signed
 from firstlight.pipeline.methods.logits import logits_of
 from firstlight.pipeline.patterns import SignalQuality, UnitSummary, summary
 
-_MOST_BYTES = 2**25
+_MOST_BYTES = 2**24
 _VALUES_PER_PASS = 2**20
 _MOST_LINES = 3
 
@@ -55,7 +55,8 @@ class PatternMonitor(ExplanationCallback):
 
     Args:
         count: how many training images the patterns are fitted on, and on how many others they are
-            judged; at most half of the data each, and no more than 32 MiB together.
+            judged; at most half of the data each, and no more than 16 MiB together. ρ of S_a and
+            S_a± rises with the number, since few images leave the patterns inexact.
         layers: the layers to judge, by their names in ``model.named_modules()``; None for all with
             at most ``most_inputs`` inputs per unit.
         cutoff: directions of a layer's inputs with at most this share of the largest variance are
@@ -78,7 +79,7 @@ class PatternMonitor(ExplanationCallback):
     # Patterns belong to the network's own layers, and the second logit of two would be another.
     two_logits: ClassVar[bool] = False
 
-    count: Count = 4096
+    count: Count = 2048
     layers: Sequence[str] | None = None
     cutoff: Share = 1e-3
     most_inputs: Count = 1024
@@ -100,7 +101,8 @@ class PatternMonitor(ExplanationCallback):
         fit, judged = pool.tensor_split(2)
         batch = max(1, _VALUES_PER_PASS // pool[0].numel())
         quality = SignalQuality(judged, seed=self.seed, batch_size=batch, cutoff=self.cutoff)
-        return _Picked(fit.split(batch), quality, examples)
+        # Copies of their own: a part of the pool would keep the whole of it.
+        return _Picked(fit.clone().split(batch), quality, examples)
 
     def explain(self, model: LightningModule, picked: _Picked, when: Moment) -> Explanation:
         # On rank 0 alone, so nothing may wait for the other processes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +26,9 @@ class RunState:
         control_awaits_data: Whether the control is explained as soon as there is a batch.
         undrawn: The last explanation, if it was not drawn.
         steps: The trainer's steps at the last batch.
+        passes: Through the network in the latest explanation, if they were counted.
+        epoch_began: When the epoch began, by a clock that stands still during explanations.
+        epoch_ended: When its last batch of training or validation ended, so far.
     """
 
     picked: dict[str, Any] = field(default_factory=dict)
@@ -37,26 +39,21 @@ class RunState:
     control_awaits_data: bool = False
     undrawn: tuple[Explanation, Moment] | None = None
     steps: int = 0
-    _began: float = 0.0
-    _ended: float = 0.0
-    _explaining: float = 0.0
+    passes: int | None = None
+    epoch_began: float = 0.0
+    epoch_ended: float = 0.0
 
-    def epoch_begins(self) -> None:
-        """Begin to measure an epoch."""
-        self._began, self._explaining = time.perf_counter(), 0.0
+    @property
+    def epoch_seconds(self) -> float:
+        """Those of the epoch so far, without explanations."""
+        return self.epoch_ended - self.epoch_began
 
-    def epoch_goes_on(self) -> None:
-        """What is measured reaches to here."""
-        self._ended = time.perf_counter()
-
-    def explained_for(self, seconds: float, moment: Moment) -> dict[str, float]:
+    def cost(self, seconds: float, moment: Moment) -> dict[str, float]:
         """The cost of an explanation, beside the epoch's own time where that is over."""
-        epoch = self._ended - self._began - self._explaining
-        if moment.is_within_epoch:
-            self._explaining += seconds
         is_over = moment.stage == "fit" and not (moment.is_control or moment.is_within_epoch)
-        share = {"share_of_epoch": seconds / epoch} if is_over and epoch > 0 else {}
-        return {"seconds": seconds} | share
+        if is_over and self.epoch_seconds > 0:
+            return {"seconds": seconds, "share_of_epoch": seconds / self.epoch_seconds}
+        return {"seconds": seconds}
 
     def keep(self, batch: Examples, most_bytes: int) -> None:
         """Keep a batch of a stream, as long as memory allows."""

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning.pytorch import Trainer
-
 from firstlight.callbacks.moment import Moment
-
-_EACH_UNTIL, _THEN_EVERY = 5, 5
 
 
 @dataclass(frozen=True)
@@ -28,21 +24,25 @@ class Schedule:
         by_steps = self.every_n_train_steps and moment.step % self.every_n_train_steps == 0
         return bool(by_steps) or (self.early and moment.epoch < 1 and is_power_of_two)
 
-    def draws(self, moment: Moment) -> bool:
-        """True where an explanation is drawn; the last one of a run is drawn in any case."""
-        if moment.stage != "fit" or moment.is_control or moment.is_within_epoch:
+    def explanations_in_epoch(self, batches: float) -> float:
+        """How many there are in an epoch of so many batches, on average; without the early ones."""
+        steps = self.every_n_train_steps
+        within = 0 if steps is None or batches == float("inf") else batches // steps
+        return within + 1 / self.every_n_epochs
+
+    def draws(self, moment: Moment, affordable: bool) -> bool:
+        """True where an explanation is drawn; the last one of a run is drawn in any case.
+
+        Args:
+            affordable: True if pictures take little time beside an epoch.
+        """
+        if moment.stage != "fit" or moment.is_control:
             return True
         if self.pictures_every_n_epochs is None:
-            number = moment.epoch // self.every_n_epochs
-            return number <= _EACH_UNTIL or number % _THEN_EVERY == 0
+            return affordable
+        if moment.is_within_epoch:
+            return True
         n = self.pictures_every_n_epochs
         # Explanations need not fall on multiples of n: the first behind each is drawn.
         earlier = moment.epoch - self.every_n_epochs
         return earlier <= 0 or moment.epoch // n > earlier // n
-
-
-def is_last(trainer: Trainer, moment: Moment) -> bool:
-    """True where it is known that the run ends now."""
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    by_epochs = epochs is not None and 0 <= epochs <= moment.epoch
-    return trainer.should_stop or by_epochs or 0 <= steps <= trainer.global_step
