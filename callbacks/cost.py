@@ -19,7 +19,7 @@ _TOLD_ABOVE = 0.1
 """The share of the training time above which the cost is told."""
 
 _DRAWN_BELOW = 0.02
-"""The share of an epoch's time that pictures may take, where nobody says how often to draw."""
+"""The share of an epoch's time that pictures may take before the end of the run."""
 
 _FEWEST_BATCHES = 20
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from firstlight.callbacks.moment import Moment
 
+_EACH_UNTIL, _THEN_EVERY = 5, 5
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -30,18 +32,13 @@ class Schedule:
         within = 0 if steps is None or batches == float("inf") else batches // steps
         return within + 1 / self.every_n_epochs
 
-    def draws(self, moment: Moment, affordable: bool) -> bool:
-        """True where an explanation is drawn; the last one of a run is drawn in any case.
-
-        Args:
-            affordable: True if pictures take little time beside an epoch.
-        """
-        if moment.stage != "fit" or moment.is_control:
+    def draws(self, moment: Moment) -> bool:
+        """True where an explanation is drawn; the last one of a run is drawn in any case."""
+        if moment.stage != "fit" or moment.is_control or moment.is_within_epoch:
             return True
         if self.pictures_every_n_epochs is None:
-            return affordable
-        if moment.is_within_epoch:
-            return True
+            number = moment.epoch // self.every_n_epochs
+            return number <= _EACH_UNTIL or number % _THEN_EVERY == 0
         n = self.pictures_every_n_epochs
         # Explanations need not fall on multiples of n: the first behind each is drawn.
         earlier = moment.epoch - self.every_n_epochs

@@ -391,6 +391,7 @@ def test_every_n_train_steps_of_the_optimiser(fit: Any, data: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "drawn"),
     [
+        ({}, [0, 1, 2, 3, 4, 5, 10, 12]),
         ({"pictures_every_n_epochs": 1}, list(range(13))),
         ({"pictures_every_n_epochs": 4}, [0, 1, 4, 8, 12]),
         ({"pictures_every_n_epochs": 5, "every_n_epochs": 3}, [0, 3, 6, 12]),
@@ -401,7 +402,6 @@ def test_sheets_are_kept_always_and_pictures_drawn_as_often_as_asked(
 ) -> None:
     callback = SensitivityMaps([Gradient()], numbers=["tv"], **arguments)
     trainer = fit(Theirs(), data, callbacks=[callback], max_epochs=12)
-    # What is drawn without being asked for goes by time: tests/callbacks/test_cost.py.
     images = board(trainer).Images("2_sensitivity/maps")
     assert [image.step for image in images] == [max(0, 6 * epoch - 1) for epoch in drawn]
     sheets = list(Path(trainer.log_dir, "plugins/firstlight/2_sensitivity/maps").iterdir())
