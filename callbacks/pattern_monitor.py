@@ -30,7 +30,7 @@ from firstlight.pipeline.drawing import Column, Picture, Sheet, Signed
 from firstlight.pipeline.methods.logits import logits_of
 from firstlight.pipeline.patterns import SignalQuality, UnitSummary, summary
 
-_MOST_BYTES = 2**24
+_MOST_BYTES = 14 * 2**20
 _VALUES_PER_PASS = 2**20
 _MOST_LINES = 3
 
@@ -55,7 +55,7 @@ class PatternMonitor(ExplanationCallback):
 
     Args:
         count: how many training images the patterns are fitted on, and on how many others they are
-            judged; at most half of the data each, and no more than 16 MiB together. ρ of S_a and
+            judged; at most half of the data each, and no more than 14 MiB together. ρ of S_a and
             S_a± rises with the number, since few images leave the patterns inexact.
         layers: the layers to judge, by their names in ``model.named_modules()``; None for all with
             at most ``most_inputs`` inputs per unit.
