@@ -140,16 +140,7 @@ class PatternAttribution(PatternMethod):
     Source: Kindermans et al. 2018, "Learning how to explain neural networks" (arXiv:1705.05598),
     sec. 4.
 
-    Args:
-        patterns: those of every linear and convolution layer that the score depends on, by the
-            layer's name.
-        estimator: ``"positive"``, a₊ of the paper's two-component estimator, or ``"linear"``.
-
-    Raises:
-        ArgumentError: An argument is not as described. On a call: the patterns are not those of the
-            model, their signal leaves the range of the model's dtype, or the score depends on an
-            operation that is neither linear nor a ReLU nor a max-pooling: patterns are defined for
-            networks of ReLUs.
+    Arguments and errors are those of :class:`PatternNet`.
     """
 
     def carrier(self, weight: Tensor, pattern: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from firstlight.pipeline.methods.lrp import LRP
+from firstlight.pipeline.methods.lrp_rules import Epsilon
 from tests.pipeline.methods.one_operation import RULE, Function, Under, relevance
 
 
@@ -189,6 +190,21 @@ def test_norms_are_linear_with_their_statistics_held(x: Tensor) -> None:
     torch.testing.assert_close(
         maps, by_hand(x, arrived, torch.ones(6).double(), torch.zeros(6).double())
     )
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x: F.rms_norm(x, (6,)),
+        lambda x: F.normalize(x, dim=-1),
+        lambda x: F.local_response_norm(x, 2),
+    ],
+    ids=["rms_norm", "normalize", "local_response_norm"],
+)
+def test_a_norm_that_subtracts_no_mean_has_no_share_for_epsilon(x: Tensor, norm: Function) -> None:
+    damped = LRP(Epsilon(0.5))
+    expected = damped(Under(lambda y: y), norm(x).unsqueeze(1), 0)
+    torch.testing.assert_close(damped(Under(norm), x.unsqueeze(1), 0), expected)
 
 
 def test_attention_is_its_parts(x: Tensor) -> None:
