@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.cli import LightningCLI
 
 from firstlight.board.scalars import read_series
@@ -92,12 +94,14 @@ def test_what_is_there_already_stays_untouched(
     main([*SHORT, *SENSITIVITY, "--trainer.max_epochs=2"])
     places = list(RUN.rglob("*.safetensors"))
     before = {path: path.stat().st_mtime_ns for path in places}
+    files = sorted(RUN.iterdir())
     capsys.readouterr()
     main(["explain", str(RUN)])
     told = capsys.readouterr().out
     assert "last.ckpt: of the same step as best.ckpt" in told or "2 as before" in told
     assert " new" not in told
     assert {path: path.stat().st_mtime_ns for path in RUN.rglob("*.safetensors")} == before
+    assert sorted(RUN.iterdir()) == files
 
 
 def test_a_run_without_callbacks_is_explained_afterwards(folder: Path) -> None:
@@ -113,6 +117,31 @@ def test_a_run_without_callbacks_is_explained_afterwards(folder: Path) -> None:
     for tag, series in read_series(Path("runs/with/version_0")).items():
         if tag.startswith("2_sensitivity") and "seconds" not in tag and "share" not in tag:
             assert tags[tag] == series, tag
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_a_run_with_another_logger_keeps_its_numbers(folder: Path, logger: str) -> None:
+    options = {
+        "csv": ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=runs"],
+        "none": ["--trainer.logger=false", "--trainer.default_root_dir=runs/plain"],
+    }[logger]
+    main([*SHORT, *options, "--trainer.max_epochs=1", "--trainer.callbacks=null"])
+    run = {"csv": RUN, "none": Path("runs/plain")}[logger]
+    numbers = read_series(run)
+    assert bool(numbers) == (logger == "csv")
+    main(["explain", f"{run}/checkpoints/last.ckpt", *SENSITIVITY])
+    assert sorted(sheets(run)) == [
+        f"2_sensitivity/maps/{moment}.safetensors"
+        for moment in ("step000000000-epoch0", "step000000004-epoch1")
+    ]
+    later = read_series(run)
+    assert {tag: later[tag] for tag in numbers} == numbers
+    assert ("2_sensitivity/tv/Gradient" in later) == (logger == "csv")
+    pictures = run / "explanations" / "2_sensitivity" / "maps"
+    assert [path.name for path in sorted(pictures.iterdir())] == [
+        "step_0000000.png",
+        "step_0000003.png",
+    ]
 
 
 def test_moments_within_an_epoch_are_those_of_the_run(folder: Path) -> None:
@@ -206,36 +235,83 @@ THEIR_OPTIONS = (
 THEIR_RUN = Path("lightning_logs/version_0")
 
 
-def their_run(*options: str) -> Path:
-    """The checkpoint of a run of somebody else's LightningCLI."""
+def their_run(*options: str) -> list[str]:
+    """The checkpoints of a run of somebody else's LightningCLI."""
     Path("theirs.py").write_text(textwrap.dedent(THEIRS))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path.cwd())
         LightningCLI(args=[*THEIR_OPTIONS, *options])
     # It is imported again, by our own command.
     del sys.modules["theirs"]
-    (path,) = THEIR_RUN.glob("checkpoints/*.ckpt")
-    return path
+    return [str(path) for path in THEIR_RUN.glob("checkpoints/*.ckpt")]
 
 
+CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 AVERAGED = "--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--data.stream=true",), (AVERAGED, "--trainer.callbacks.decay=0.5")]
+    ("options", "steps"),
+    [
+        ((), [12]),
+        (("--data.stream=true",), [12]),
+        ((AVERAGED, "--trainer.callbacks.decay=0.5"), [12]),
+        # Checkpoints are written at the end of validation, in the middle and at the end of epochs.
+        (
+            (
+                "--trainer.callbacks.every_n_train_steps=3",
+                "--trainer.val_check_interval=0.5",
+                f"--trainer.callbacks+={{class_path: {CHECKPOINT}, init_args: {{save_top_k: -1}}}}",
+            ),
+            [3, 6, 9, 12],
+        ),
+        (
+            (
+                "--trainer.accumulate_grad_batches=2",
+                "--trainer.callbacks.every_n_train_steps=2",
+                f"--trainer.callbacks+={CHECKPOINT}",
+                "--trainer.callbacks.save_top_k=-1",
+                "--trainer.callbacks.every_n_train_steps=1",
+            ),
+            [1, 2, 3, 4, 5, 6],
+        ),
+    ],
+    ids=["plain", "stream", "averaged", "validated", "accumulated"],
 )
 def test_checkpoints_of_another_program_are_explained(
-    folder: Path, options: tuple[str, ...]
+    folder: Path, options: tuple[str, ...], steps: list[int]
 ) -> None:
     if AVERAGED in options:
         pytest.importorskip("lightning.pytorch.callbacks.weight_averaging")
-    path = their_run(*options)
+    paths = their_run(*options)
     written = sheets(THEIR_RUN)
     shutil.rmtree(THEIR_RUN / "plugins")
-    main(["explain", str(path)])
+    main(["explain", *paths])
     explained = sheets(THEIR_RUN)
-    assert sorted(explained) == [name for name in sorted(written) if "epoch1" not in name]
-    assert explained == {name: written[name] for name in explained}
+    found = sorted(int(re.findall(r"step(\d+)", name)[0]) for name in explained)
+    assert found == [0, *steps]
+    common = explained.keys() & written.keys()
+    assert {name: written[name] for name in common} == {name: explained[name] for name in common}
+    lacking = [name for name in explained if name not in written]
+    assert not lacking or "--trainer.accumulate_grad_batches=2" in options
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ({"width": 3}, "model"),
+        ({"class_path": "theirs.Nothing"}, "theirs.Nothing"),
+        ({"class_path": "pytorch_lightning.demos.boring_classes.BoringModel"}, "BoringModel"),
+    ],
+)
+def test_what_config_cannot_be_run_is_said_in_a_line(
+    capsys: pytest.CaptureFixture[str], folder: Path, model: dict[str, Any], wanted: str
+) -> None:
+    content = {"epoch": 0, "global_step": 1, "state_dict": {"a": torch.ones(1)}}
+    (THEIR_RUN / "checkpoints").mkdir(parents=True)
+    torch.save(content, THEIR_RUN / "checkpoints" / "x.ckpt")
+    (THEIR_RUN / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    assert wanted in mistake(capsys, [str(THEIR_RUN)])
 
 
 def test_a_checkpoint_outside_of_a_run_needs_a_config_and_makes_a_run_of_its_own(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
@@ -71,6 +72,9 @@ class Explaining(Callback):
         self._load_states([c for c in self.callbacks if c not in lacking])
         for path in self.checkpoints:
             self._explain_checkpoint(trainer, pl_module, path)
+        if not self._records.is_logged:
+            # At their end they would make a file, though there is nothing to write.
+            trainer.loggers = []
         end_of_explain(self._records)
 
     def _content(self, path: Path) -> Content:
@@ -95,7 +99,8 @@ class Explaining(Callback):
             module.load_state_dict(content["state_dict"], strict=module.strict_loading)
         except RuntimeError as error:
             said = f"is of another network than the config's: {error}"
-            raise ArgumentError(ARGUMENT, said, str(path)) from None
+            # Of a large network it names thousands of weights.
+            raise ArgumentError(ARGUMENT, shorten(said, 500, placeholder=" …"), str(path)) from None
         self._explain(trainer, module, self.callbacks, moment, path.name)
 
     def _explain(

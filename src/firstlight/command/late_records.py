@@ -35,6 +35,7 @@ class LateRecords:
         folder: The folder of the run.
         metrics: The run's own ``metrics.csv``, if it takes the numbers.
         new, same, replaced: The names of the sheets, one for each moment.
+        is_logged: Whether loggers were given anything.
     """
 
     folder: Path
@@ -42,6 +43,8 @@ class LateRecords:
     new: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+
+    is_logged: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._numbers = read_series(self.folder)
@@ -75,11 +78,13 @@ class LateRecords:
             for tag, value in found.scalars.items()
             if step not in self._numbers.get(tag, {})
         }
-        missing = replace(found, scalars=numbers, sheets={})
-        record(trainer, missing, moment, note)
-        if self.metrics is not None and numbers:
-            _append(self.metrics, {"step": step} | numbers)
-        if fresh or not found.sheets:
+        draws = bool(fresh) or not found.sheets
+        self.is_logged |= bool(numbers) or draws
+        if numbers:
+            record(trainer, replace(found, scalars=numbers, sheets={}), moment, note)
+            if self.metrics is not None:
+                _append(self.metrics, {"step": step} | numbers)
+        if draws:
             record_pictures(trainer, replace(found, sheets=fresh), moment, note)
 
     def _write(self, tag: str, sheet: Sheet, moment: Moment) -> bool:

@@ -22,13 +22,15 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With code 2 and one line on stderr after a mistake in the arguments, in a
             configuration file or in the data.
     """
+    words = sys.argv[1:] if args is None else [*args]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _told
-            _run(sys.argv[1:] if args is None else [*args])
+            _run(words)
     except SystemExit as end:
         if end.code == 1:  # how Lightning ends after Ctrl-C
             advice = "once there is a checkpoint, fit --ckpt_path last goes on from it"
+            advice = "what was explained is kept" if words[:1] == ["explain"] else advice
             print(f"firstlight: interrupted; {advice}", file=sys.stderr)
         raise
     except Exception as error:
