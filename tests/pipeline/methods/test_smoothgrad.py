@@ -298,10 +298,10 @@ def test_a_tolerance_stops_the_sampling_once_every_image_is_good_enough(images):
 @pytest.mark.parametrize("base", [Gradient(), Plain()])
 def test_passes_and_blocks_do_not_change_what_is_estimated(base, images):
     model = network("dense")
-    true = SmoothGrad(base, samples=4000)(model, images, 0)
+    true = SmoothGrad(base, samples=1000)(model, images, 0)
     for size in (1, 7):
-        other = SmoothGrad(base, samples=4000, batch_size=size)(model, images, 0)
-        assert (other - true).norm() < 0.1 * true.norm()
+        other = SmoothGrad(base, samples=1000, batch_size=size)(model, images, 0)
+        assert (other - true).norm() < 0.05 * true.norm()
 
 
 @pytest.mark.parametrize("statistic", ["mean", "square", "variance"])
