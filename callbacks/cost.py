@@ -23,6 +23,9 @@ _DRAWN_BELOW = 0.02
 
 _FEWEST_BATCHES = 20
 
+_QUICK = 5.0
+"""Seconds."""
+
 
 class Costs:
     """The seconds that explaining takes in a run, of all its callbacks together."""
@@ -77,6 +80,10 @@ class Costs:
     def is_measured(self, callback: object) -> bool:
         """True from the second explanation on: the first one loads what later ones find."""
         return self._times[id(callback)] > 1 or id(callback) in self._fails
+
+    def is_quickly_tried(self, callback: object) -> bool:
+        """True where a second explanation, to measure it, takes a few seconds at most."""
+        return not self.is_measured(callback) and self.most_seconds(callback) < _QUICK
 
     def epoch_begins(self) -> None:
         """Begin to measure the first epoch."""

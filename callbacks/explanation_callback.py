@@ -102,7 +102,11 @@ class ExplanationCallback(ExplainedImages, Callback):
         due = self.before_training and trainer.global_step == 0
         run.steps = trainer.global_step
         run.control_awaits_data = due and self._lacks_data(trainer)
-        self._at(trainer, pl_module, Moment("fit"), due and not run.control_awaits_data)
+        explained = due and not run.control_awaits_data
+        self._at(trainer, pl_module, Moment("fit"), explained)
+        if explained and trainer.is_global_zero and costs_of(trainer).is_quickly_tried(self):
+            # Here rather than within an epoch.
+            self.try_out(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         costs = costs_of(trainer)
