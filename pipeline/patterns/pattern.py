@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -102,11 +102,22 @@ class Regimes(NamedTuple):
         """How many sums of products there are."""
         return self.linear + 2 * (self.side is not None)
 
-    def factors(self, z: Tensor, positive: Tensor, mask: Tensor) -> list[Tensor]:
-        """g of each Σ g x, from z, [z > 0] z and [z > 0]."""
-        if self.side == "negative":
-            positive, mask = z - positive, 1 - mask
-        return [z] * self.linear + [positive, mask] * (self.side is not None)
+    def factors(self, z: Tensor, active: Tensor) -> Iterator[Tensor]:
+        """g of each Σ g x, one after another.
+
+        Args:
+            z: The outputs.
+            active: [z > 0] z. It becomes [z > 0], as numbers, before the last g or the end: memory
+                that is at hand is several times as quick as new.
+        """
+        negative = self.side == "negative"
+        if self.linear:
+            yield z
+        if self.side is not None:
+            yield z - active if negative else active
+        active.sign_()
+        if self.side is not None:
+            yield 1 - active if negative else active
 
 
 class LayerSums(NamedTuple):

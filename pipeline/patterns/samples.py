@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ _WEIGHT_GRADIENTS: Mapping[int, Callable[..., Tensor]] = {
     2: grad.conv2d_weight,
     3: grad.conv3d_weight,
 }
+
+_PART = 2**20
+"""Numbers in a part of a layer's inputs or outputs: 4 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,76 +71,49 @@ class Samples:
         sides = [pad for side in reversed(self.padding) for pad in side]
         return F.pad(self.values, sides) if any(sides) else self.values
 
-    def sums(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Σ x and Σ x² over all samples, each (groups, channels of a group, kernel…), in float64
-        on a device."""
-        totals = (self.values.sum(0), (self.values * self.values).sum(0))
-        first, second = (self._by_tap(total.to(device).double()) for total in totals)
-        return first, second
+    def parts(self, outputs: Tensor) -> Iterator[tuple[Samples, Tensor]]:
+        """The samples and their outputs (N, units, positions…), a few images at a time: as much as
+        caches hold, however many images there are."""
+        step = max(1, _PART // max(self.values[0].numel(), outputs[0].numel()))
+        parts = zip(self.values.split(step), outputs.split(step), strict=True)
+        yield from ((replace(self, values=values), part) for values, part in parts)
 
-    def _by_tap(self, total: Tensor) -> Tensor:
-        """The sum over positions of what each tap of the kernel sees of (channels, pixels…)."""
-        for size, step, (before, after), spacing in zip(
-            self.kernel, self.stride, self.padding, self.dilation, strict=True
-        ):
-            # Axis by axis: the first is summed by tap, and goes to the end.
-            pixels = total.shape[1]
-            last = pixels + before + after - spacing * (size - 1)
-            taps = torch.arange(size).unsqueeze(1) * spacing - before
-            seen = F.one_hot((taps + torch.arange(0, last, step)).clamp(-1, pixels) + 1, pixels + 2)
-            seen = seen.sum(1)[:, 1:-1].to(total)
-            total = torch.tensordot(total, seen, ([1], [1]))
-        return total.unflatten(0, (self.groups, -1))
+    @property
+    def by_pixel(self) -> Tensor:
+        """Σ x and Σ x² over the images, (2, channels, pixels…)."""
+        return torch.stack([self.values.sum(0), (self.values * self.values).sum(0)])
 
-    def products(self, outputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    def by_tap(self, total: Tensor) -> Tensor:
+        """Sums over the images (…, channels, pixels…) as sums over all samples, of what each tap
+        of the kernel sees: (…, groups, channels of a group, kernel…)."""
+        first = total.ndim - len(self.kernel)
+        axes = zip(self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        for axis, (size, step, (before, after), spacing) in enumerate(axes, first):
+            seen = _seen(total.shape[axis], size, step, before, after, spacing).to(total)
+            total = (total.movedim(axis, -1) @ seen.T).movedim(-1, axis)
+        return total.unflatten(first - 1, (self.groups, -1))
+
+    def product(self, g: Tensor) -> Tensor:
         """Σ g x over all samples, shaped like the layer's weight, for g (N, units, positions…).
 
         For a convolution this sum is the gradient of the weight where g is that of the output
-        (``torch.nn.grad``), so that no patch is cut out, unless they are few.
+        (``torch.nn.grad``), so that no patch is cut out. As a product of matrices it takes less
+        time where a unit sees one number, or where positions are few.
         """
         channels = self.values.shape[1] // self.groups
-        shape = (outputs[0].shape[1], channels, *self.kernel)
-        if not self.kernel:
-            yield from (g.T @ self.values for g in outputs)
-        elif math.prod(shape[1:]) == 1 and shape[0] == self.groups:
-            here = self._single_pixels
-            for g in outputs:
-                yield (g * here).sum((0, *range(2, g.ndim))).view(shape)
-        elif math.prod(self.kernel) == self.groups == 1:
-            # Image by image, as a product of matrices: without a copy of either.
-            here = self._single_pixels.flatten(2)
-            for g in outputs:
-                total = g.new_zeros(shape[:2])
-                for g_image, x_image in zip(g.flatten(2), here, strict=True):
-                    total.addmm_(g_image, x_image.mT)
-                yield total.view(shape)
-        elif outputs[0][:, 0].numel() < math.prod(shape[1:]):
-            # (groups, samples, inputs): fewer numbers than the weights of as many units as inputs.
-            x = self.cut_out()
-            for g in outputs:
-                by_group = g.unflatten(1, (self.groups, -1)).movedim(0, 2).flatten(2)
-                yield (by_group @ x).reshape(shape)
-        else:
-            yield from self._weight_gradients(outputs, shape)
-
-    @property
-    def _single_pixels(self) -> Tensor:
-        """What a kernel of one pixel sees, (N, channels, positions…)."""
-        steps = (slice(None, None, step) for step in self.stride)
-        return self.padded[(slice(None), slice(None), *steps)]
-
-    def _weight_gradients(
-        self, outputs: Sequence[Tensor], shape: tuple[int, ...]
-    ) -> Iterator[Tensor]:
-        even = all(before == after for before, after in self.padding)
-        padding = tuple(before for before, _ in self.padding) if even else 0
-        x = self.values if even else self.padded
+        shape = (g.shape[1], channels, *self.kernel)
+        inputs, positions = math.prod(shape[1:]), math.prod(g.shape[2:])
+        if not self.kernel or inputs == 1 or 8 * positions <= inputs:
+            by_group = g.unflatten(1, (self.groups, -1)).movedim(0, 2).flatten(2)
+            return (by_group @ self._cut_out).reshape(shape)
         gradient = _WEIGHT_GRADIENTS[len(self.kernel)]
-        if self.groups == self.values.shape[1] and len(self.kernel) == 2:
-            # Each channel alone: twice as fast where channels are innermost.
-            x = x.contiguous(memory_format=torch.channels_last)
-        for g in outputs:
-            yield gradient(x, shape, g, self.stride, padding, self.dilation, self.groups)
+        before, after = zip(*self.padding, strict=True)
+        x, padding = (self.values, before) if before == after else (self.padded, 0)
+        return gradient(x, shape, g, self.stride, padding, self.dilation, self.groups)
+
+    @cached_property
+    def _cut_out(self) -> Tensor:
+        return self.cut_out()
 
     def cut_out(self, images: slice = slice(None)) -> Tensor:
         """The samples of some images: (groups, samples, inputs of a unit)."""
@@ -147,10 +124,20 @@ class Samples:
             zip(self.kernel, self.stride, self.dilation, strict=True), first
         ):
             windows = windows.unfold(axis, (size - 1) * spacing + 1, step)[..., ::spacing]
-        # (N, groups, channels, positions…, kernel…) -> (groups, N, positions…, channels, kernel…)
-        order = (1, 0, *range(3, 3 + dims), 2, *range(3 + dims, 3 + 2 * dims))
-        samples: Tensor = windows.unflatten(1, (self.groups, -1)).permute(order)
-        return samples.reshape(self.groups, -1, *samples.shape[2 + dims :]).flatten(2)
+        # (N, groups, channels, positions…, kernel…) -> (groups, channels, kernel…, N, positions…):
+        # the long axes last, which are quick to copy.
+        order = (1, 2, *range(3 + dims, 3 + 2 * dims), 0, *range(3, 3 + dims))
+        samples = windows.unflatten(1, (self.groups, -1)).permute(order)
+        return samples.flatten(1, 1 + dims).flatten(2).mT
+
+
+@lru_cache(1024)
+def _seen(pixels: int, size: int, step: int, before: int, after: int, spacing: int) -> Tensor:
+    """How often each tap of a kernel sees each pixel of an axis, (size, pixels)."""
+    last = pixels + before + after - spacing * (size - 1)
+    taps = torch.arange(size).unsqueeze(1) * spacing - before
+    seen = F.one_hot((taps + torch.arange(0, last, step)).clamp(-1, pixels) + 1, pixels + 2)
+    return seen.sum(1)[:, 1:-1].double()
 
 
 def sums_device(device: torch.device) -> torch.device:
@@ -191,3 +178,22 @@ def _padding(
         totals = [spacing * (size - 1) for size, spacing in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     return tuple((pad, pad) for pad in _by_dimension(option, len(kernel)))
+
+
+class PixelSums:
+    """Sums over a layer's input by pixel, kept for other layers that take the same input next, as
+    the branches of a network do."""
+
+    def __init__(self) -> None:
+        self._input: Tensor | None = None
+        self._version = 0
+        self._sums = torch.empty(0)
+
+    def of(self, call: LayerCall, x: Samples, device: torch.device) -> Tensor:
+        """:attr:`Samples.by_pixel` of a call, in float64 on a device."""
+        # A tensor of inference mode does not count how often it was written to.
+        version = -1 if call.input.is_inference() else call.input._version
+        if version < 0 or call.input is not self._input or version != self._version:
+            self._input, self._version = call.input, version
+            self._sums = x.by_pixel.to(device).double()
+        return self._sums

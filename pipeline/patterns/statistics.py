@@ -20,7 +20,7 @@ from firstlight.pipeline.patterns.pattern import (
     PatternName,
     Regimes,
 )
-from firstlight.pipeline.patterns.samples import Samples, sums_device, unit_outputs
+from firstlight.pipeline.patterns.samples import PixelSums, Samples, sums_device, unit_outputs
 from firstlight.pipeline.tracing.first_layer import FirstLayers
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.layer_observer import LayerObserver, Observation
@@ -116,11 +116,13 @@ class PatternStatistics(Metric):
         names = {id(weights[name]): name for name in self._names}
         called: set[str] = set()
 
+        pixel_sums = PixelSums()
+
         def add(observation: Observation) -> None:
             called.add(observation.name)
             # The sums may have been made in inference mode, and only there may those be written to.
             with torch.inference_mode():
-                self._add(observation)
+                self._add(observation, pixel_sums)
 
         with undisturbed(model), torch.no_grad():
             images = checked_images(model, images)
@@ -158,27 +160,26 @@ class PatternStatistics(Metric):
             for name in called
         }
 
-    def _add(self, observation: Observation) -> None:
+    def _add(self, observation: Observation, pixel_sums: PixelSums) -> None:
         sums = self._sums(observation.name)
         device = sums.units.device
-        x, z = Samples.of(observation.call), unit_outputs(observation)
-        positive = z.clamp(min=0)
-        # [z > 0] as numbers, in one pass.
-        mask = positive.sign()
-        products = x.products(self._regimes.factors(z, positive, mask))
-        for total, product in zip(sums.products, products, strict=True):
-            total += product.to(device)
-        for total, batch in zip(sums.inputs, x.sums(device), strict=True):
-            total += batch.repeat_interleave(len(total) // x.groups, 0)
-        positions = (0, *range(2, z.ndim))
-        count = torch.full_like(sums.units[0], z.numel() // z.shape[1])
+        x, outputs = Samples.of(observation.call), unit_outputs(observation)
+        inputs = x.by_tap(pixel_sums.of(observation.call, x, device))
+        sums.inputs.add_(inputs.repeat_interleave(sums.inputs.shape[1] // x.groups, 1))
+        for samples, z in x.parts(outputs):
+            active = z.clamp(min=0)
+            factors = self._regimes.factors(z, active)
+            for total, g in zip(sums.products, factors, strict=True):
+                total += samples.product(g).to(device)
+            positions = (0, *range(2, z.ndim))
+            sums.units[1] += z.sum(positions).to(device)
+            sums.units[2] += active.sum(positions).to(device)
         scale = observation.scale
-        factor = count.new_ones(()) if scale is None else scale.to(device).double()
-        moments = z.sum(positions).to(device), mask.sum(positions).to(device)
+        factor = 1.0 if scale is None else scale.to(device).double()
+        count = outputs.numel() // outputs.shape[1]
         sees_image = observation.name in (self._first or ())
-        flags = count * (scale is not None), count * sees_image
-        rows = (count, *moments, count * factor, count * factor**2, *flags)
-        for total, row in zip(sums.units, rows, strict=True):
+        rows = (count * factor, count * factor**2, count * (scale is not None), count * sees_image)
+        for total, row in zip((sums.units[0], *sums.units[3:]), (count, *rows), strict=True):
             total += row
 
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
