@@ -58,7 +58,7 @@ class PatternMethod(Method):
         # The signal is linear in its start, and powers of two do not round.
         exponents = torch.zeros(len(images), dtype=torch.int32, device=images.device)
         for _ in range(4):
-            start = partial(_scaled, exponents=-exponents)
+            start = partial(_start, exponents=-exponents)
             maps = send_back(rules, score, model, images, start)
             # The sum of a finite map may overflow as well, and is tried once more for nothing.
             finite = maps.flatten(1).sum(1).isfinite()
@@ -153,3 +153,12 @@ class PatternAttribution(PatternMethod):
 def _scaled(values: Tensor, exponents: Tensor) -> Tensor:
     """Each image's values times its power of two."""
     return torch.ldexp(values.detach(), exponents.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def _start(scores: Tensor, exponents: Tensor) -> Tensor:
+    """The scores (N,) times powers of two; NaN, which gives no map, for one that would become so
+    small that signals not much smaller lose digits."""
+    start = _scaled(scores, exponents)
+    smallest = torch.finfo(start.dtype).tiny / torch.finfo(start.dtype).eps
+    lost = (exponents != 0) & (scores != 0) & (start.abs() < smallest)
+    return start.masked_fill(lost, torch.nan)

@@ -396,6 +396,16 @@ def test_a_signal_that_leaves_floats_range_on_its_way_is_as_if_it_had_not() -> N
     assert maps.tolist() == [[0.0, 2.0 * 2.0**40], [0.0, 4.0 * 2.0**40]]
 
 
+def test_a_small_score_whose_signal_leaves_the_range_is_an_error_and_no_map_of_zeros() -> None:
+    model, patterns = deep(2.0**40)
+    patterns["1"] = patterns["2"]
+    x = torch.full((1, 1, 1, 2), 2.0**-32)
+    with pytest.raises(ValueError, match="patterns: their signal leaves the range of float32"):
+        PatternNet(patterns)(model, x, 1)
+    maps = PatternNet(patterns)(model.double(), x.double(), 1).flatten()
+    assert maps.tolist() == [0.0, 2.0**208]
+
+
 def test_a_map_that_cannot_be_represented_is_an_error() -> None:
     model, patterns = deep(2.0**40)
     patterns["1"] = patterns["2"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from firstlight.pipeline.patterns import PatternStatistics, signal_quality
 from firstlight.pipeline.patterns.samples import sums_device
