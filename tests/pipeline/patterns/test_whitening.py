@@ -81,7 +81,7 @@ def test_directions_below_the_cutoff_are_neither_varying_nor_still() -> None:
     close(found.root @ found.root.mT, (kept * torch.tensor([4.0, 1.0]).double() @ kept.T)[None])
     assert found.still.shape == (1, 3, 0)
     left_out = found.patterns(basis.T[None, 2:])
-    close(left_out.varying, torch.zeros(1, 1, 3, dtype=torch.float64))
+    close(left_out.varying, torch.zeros_like(left_out.varying))
 
 
 def test_both_ways_to_the_root_give_the_same_lengths() -> None:
