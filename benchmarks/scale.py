@@ -83,21 +83,24 @@ def default_network(mnist: str | None) -> nn.Module:
 
 
 @cache
-def trained_residual_network(mnist: str | None, digits: int) -> nn.Module:
-    """torchvision's resnet18 after one pass over that many digits, in three channels."""
+def trained_residual_network(mnist: str | None, digits: int, epochs: int) -> nn.Module:
+    """torchvision's resnet18 after some epochs of that many digits, in three channels."""
     data = training_images(mnist)
     few = InMemory(as_colours(data.images[:digits]), data.targets[:digits])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _trained(resnet18(num_classes=10), few, batch_size=64)
+        return _trained(resnet18(num_classes=10), few, epochs, batch_size=64)
 
 
-def _trained(network: nn.Module, data: InMemory, batch_size: int = 256) -> nn.Module:
+def _trained(
+    network: nn.Module, data: InMemory, epochs: int = 1, batch_size: int = 256
+) -> nn.Module:
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    for batch in torch.randperm(len(data)).split(batch_size):
-        optimizer.zero_grad()
-        F.cross_entropy(network(data.images[batch]), data.targets[batch]).backward()
-        optimizer.step()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(data)).split(batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(network(data.images[batch]), data.targets[batch]).backward()
+            optimizer.step()
     return network.eval()
 
 

@@ -60,7 +60,7 @@ def residual(scale: Scale) -> Explained:
 
 
 def trained_residual(scale: Scale) -> Explained:
-    network = trained_residual_network(scale.mnist, scale.pick(4000, 256))
+    network = trained_residual_network(scale.mnist, scale.pick(10_000, 256), scale.pick(2, 1))
     images = digits_to_explain(scale.mnist).images[: scale.pick(16, 2)]
     return Explained.of(network, full_range(as_colours(images)))
 
