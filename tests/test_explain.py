@@ -299,7 +299,7 @@ def test_checkpoints_of_another_program_are_explained(
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        ({"width": 3}, "model"),
+        ({"width": 3}, "config='lightning_logs/version_0/config.yaml': names no class_path"),
         ({"class_path": "theirs.Nothing"}, "theirs.Nothing"),
         ({"class_path": "pytorch_lightning.demos.boring_classes.BoringModel"}, "BoringModel"),
     ],
@@ -312,6 +312,19 @@ def test_what_config_cannot_be_run_is_said_in_a_line(
     torch.save(content, THEIR_RUN / "checkpoints" / "x.ckpt")
     (THEIR_RUN / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     assert wanted in mistake(capsys, [str(THEIR_RUN)])
+
+
+def test_a_config_without_a_class_takes_it_from_another(folder: Path) -> None:
+    paths = their_run()
+    written = sheets(THEIR_RUN)
+    saved = THEIR_RUN / "config.yaml"
+    whole = yaml.safe_load(saved.read_text())
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": whole["model"]}))
+    saved.write_text(yaml.safe_dump(whole | {"model": whole["model"]["init_args"]}))
+    shutil.rmtree(THEIR_RUN / "plugins")
+    main(["explain", *paths, "--config", "mine.yaml"])
+    last = "2_sensitivity/maps/step000000012-epoch2.safetensors"
+    assert sheets(THEIR_RUN)[last] == written[last]
 
 
 def test_a_checkpoint_outside_of_a_run_needs_a_config_and_makes_a_run_of_its_own(

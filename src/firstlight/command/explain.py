@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentError as ParserError
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -80,6 +81,16 @@ def _explain_run(run: FinishedRun, configs: Sequence[str], options: Sequence[str
     contents = [{k: v for k, v in read(path).items() if k in _PARTS} for path in configs]
     models = [content["model"] for content in contents if content.get("model")]
     foreign = bool(models) and "class_path" in models[-1]
+    if foreign:
+        # Another program's config may leave the class out, and a further one say it.
+        contents = [
+            c if "class_path" in c.get("model", {}) else _without_model(c) for c in contents
+        ]
+    elif models and not models[-1].keys() & signature(ImageClassifier).parameters.keys():
+        said = "names no class_path of the model; say it in a further --config"
+        raise ArgumentError(
+            "config", f"{said}, model: {{class_path: ..., init_args: ...}}", configs[-1]
+        )
     with TemporaryDirectory() as folder:
         words = ["explain"]
         for number, content in enumerate(contents):
@@ -87,6 +98,10 @@ def _explain_run(run: FinishedRun, configs: Sequence[str], options: Sequence[str
             path.write_text(yaml.safe_dump(content))
             words += ["--config", str(path)]
         _ExplainLine(run, foreign, [*words, *options])
+
+
+def _without_model(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in content.items() if name != "model"}
 
 
 def _sorted_out(args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
