@@ -37,6 +37,7 @@ class ActivationMaps(ExplanationCallback):
     """
 
     family: ClassVar[str] = families.INSIDE
+    needs_logits: ClassVar[bool] = False
 
     layer: str | None = None
     channels: Count = 12
@@ -51,12 +52,13 @@ class ActivationMaps(ExplanationCallback):
         return self.examples(trainer, self.images_per_class, self.most_classes)
 
     def explain(self, model: LightningModule, picked: Examples, when: Moment) -> Explanation:
-        images, labels = picked
+        images = picked.images
+        rows, what = self.outputs.labelled(picked)
         layer = outer_convolutions(model)[0] if self.layer is None else self.layer
         before = activation_maps(model, images, layer)
         behind = before.relu()
         sheet = Sheet(
-            rows=[""] * len(images) if labels is None else [str(c) for c in labels.tolist()],
+            rows=rows,
             columns=[
                 Column("image", images, Picture()),
                 *(
@@ -65,7 +67,7 @@ class ActivationMaps(ExplanationCallback):
                 ),
             ],
             title=f"Activation maps of {layer} behind a ReLU, {when}",
-            caption=f"Rows: label. {Positive().legend}",
+            caption=f"{what} {Positive().legend}",
             about=families.about(f"{self.family}/activation_maps"),
         )
         return Explanation(

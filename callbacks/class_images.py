@@ -15,7 +15,7 @@ from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.explanation_callback import ExplanationCallback
 from firstlight.callbacks.moment import Moment
-from firstlight.pipeline.drawing import Column, Picture, Rendering, Sheet, Signed
+from firstlight.pipeline.drawing import Column, Picture, Sheet, Signed
 from firstlight.pipeline.inside import L2, Blur, Clip, Fooling, GradientAscent, Jitter
 from firstlight.pipeline.methods.logits import logits_of
 
@@ -52,19 +52,34 @@ class ClassImages(ExplanationCallback):
     def explain(self, model: LightningModule, picked: Examples, when: Moment) -> Explanation:
         images, labels = picked
         logits = logits_of(model, images.clone()).detach()
-        classes = logits.argmax(1) if labels is None else labels.long()
+        self.outputs.must_be_classes("class images")
+        classes = self.outputs.explained(logits, labels)
+        if labels is None:
+            # Classes are what the network sees, several times the same: one row for each.
+            seen = classes.tolist()
+            first = [seen.index(c) for c in sorted(set(seen))]
+            images, logits, classes = images[first], logits[first], classes[first]
         found = (self.ascent or _ascent(images))(model, torch.zeros_like(images), classes)
         fooled = (self.fooling or Fooling())(model, images, (classes + 1) % logits.shape[1])
         real = logits.gather(1, classes[:, None]).squeeze(1)
+        names = self.outputs.names_of(fooled.predicted)
         sheet = Sheet(
-            rows=[str(c) for c in classes.tolist()],
+            rows=self.outputs.names_of(classes),
             columns=[
-                _column("image", images, Picture(), "S = {:.1f}", real),
-                _column(
-                    "likes best", found.images, Signed(cap=100), "S = {:.1f}", found.scores[-1]
+                Column("image", images, Picture(), notes=_notes("S = {:.1f}", real)),
+                Column(
+                    "likes best",
+                    found.images,
+                    Signed(cap=100),
+                    notes=_notes("S = {:.1f}", found.scores[-1]),
                 ),
-                _column("fools", fooled.images, Picture(), "taken for {}", fooled.predicted),
-                _column("change", fooled.changes, Signed(cap=100), "length {:.2f}", fooled.norms),
+                Column("fools", fooled.images, Picture(), notes=[f"taken for {n}" for n in names]),
+                Column(
+                    "change",
+                    fooled.changes,
+                    Signed(cap=100),
+                    notes=_notes("length {:.2f}", fooled.norms),
+                ),
             ],
             title=f"What each class likes to see, and what fools the network, {when}",
             caption=f"S: score of the row's class. Fools: to see the next class. {Signed().legend}",
@@ -80,8 +95,8 @@ class ClassImages(ExplanationCallback):
         )
 
 
-def _column(name: str, maps: Tensor, drawn: Rendering, note: str, values: Tensor) -> Column:
-    return Column(name, maps, drawn, notes=[note.format(value) for value in values.tolist()])
+def _notes(text: str, values: Tensor) -> list[str | None]:
+    return [text.format(value) for value in values.tolist()]
 
 
 def _ascent(images: Tensor) -> GradientAscent:

@@ -26,7 +26,7 @@ class Examples:
         labels: (N,) classes, whole numbers; None where the data have none.
         form: How the module takes the images.
         answers: The labels as the data have them: classes; (N, K) of 0 and 1 for several labels;
-            (N,) or (N, 1) values.
+            (N,) or (N, K) values.
     """
 
     images: Tensor
@@ -149,17 +149,21 @@ def classes_of(answers: Tensor | None) -> Tensor | None:
     return answers.flatten().long() if ((answers == 0) | (answers == 1)).all() else None
 
 
+def are_several_labels(answers: Tensor) -> bool:
+    """True for (N, K) of 0 and 1: which of K labels an image has."""
+    several = answers.ndim == 2 and answers.shape[1] > 1
+    return several and bool(((answers == 0) | (answers == 1)).all())
+
+
 def _labels(count: int, tensors: Sequence[Tensor]) -> Tensor | None:
     def whole(t: Tensor) -> bool:
         return t.shape == (count,) and not t.is_floating_point() and t.dtype != torch.bool
 
     def several(t: Tensor) -> bool:
-        return (
-            t.ndim == 2 and len(t) == count and t.shape[1] > 1 and bool(((t == 0) | (t == 1)).all())
-        )
+        return t.ndim == 2 and len(t) == count and are_several_labels(t)
 
     def values(t: Tensor) -> bool:
-        return t.shape in ((count,), (count, 1)) and t.is_floating_point()
+        return t.ndim in (1, 2) and len(t) == count and t.is_floating_point()
 
     for kind in (whole, several, values):
         for tensor in tensors:

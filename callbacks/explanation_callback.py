@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from firstlight.arguments import checked
 from firstlight.callbacks.cost import costs_of, forget_costs, tell_cost
 from firstlight.callbacks.explained_images import ExplainedImages
-from firstlight.callbacks.explained_module import explained_module
+from firstlight.callbacks.explained_module import as_explained
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.failures import failures_of
 from firstlight.callbacks.moment import Moment, Stage
@@ -61,6 +61,9 @@ class ExplanationCallback(ExplainedImages, Callback):
 
     two_logits: ClassVar[bool] = True
     """Whether one logit for two classes is explained as two."""
+
+    needs_logits: ClassVar[bool] = True
+    """Whether nothing can be explained where there are no logits."""
 
     @abstractmethod
     def explain(self, model: LightningModule, picked: Any, when: Moment) -> Explanation:
@@ -227,7 +230,7 @@ class ExplanationCallback(ExplainedImages, Callback):
             run.passes = None if passes is None else passes.count
         found.scalars.update(run.cost(time.perf_counter() - began, moment))
         for reason in found.failures:
-            failures_of(trainer).note(name, f"in part: {reason}")
+            failures_of(trainer).note(f"{name} (in part)", reason)
         return found.tagged(moment.prefix + self.family)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> None:
@@ -261,10 +264,11 @@ class ExplanationCallback(ExplainedImages, Callback):
         """The module as explanations take it; found once in a run."""
         run = self._run_state
         if run.explained is None and run.seen is not None:
-            run.explained, head = explained_module(
-                module, run.seen, self.logits, self.head, self.two_logits
+            run.explained, run.outputs = as_explained(
+                module, run.seen, self, self.two_logits, self.needs_logits
             )
-            run.outputs = Outputs(head, self.class_names or class_names_of(trainer))
+            names = self.class_names or class_names_of(trainer)
+            run.outputs = replace(run.outputs, names=names)
         # Its layers are those of the module, and so are all other attributes.
         return cast(LightningModule, run.explained or module)
 

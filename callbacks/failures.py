@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from firstlight.callbacks.moment import Moment
+from firstlight.errors import FirstlightError
 
 
 class Failures:
@@ -18,16 +19,17 @@ class Failures:
 
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
-        self._untold: dict[str, list[str]] = {}
+        self._untold: dict[str, tuple[str, list[str]]] = {}
         self._said: set[str] = set()
 
     def note(self, callback: str, reason: str) -> None:
         """Remember why the callback failed, to be told."""
         # The same reason with other numbers is the same reason.
-        key = callback, re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", reason)
-        if key not in self._told:
-            self._told.add(key)
-            self._untold.setdefault(reason, []).append(callback)
+        alike = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", reason)
+        if (callback, alike) not in self._told:
+            self._told.add((callback, alike))
+            _, callbacks = self._untold.setdefault(alike, (reason, []))
+            callbacks.append(callback)
 
     @contextmanager
     def noting(self, callback: str) -> Iterator[None]:
@@ -35,13 +37,16 @@ class Failures:
         try:
             yield
         except Exception as error:
-            self.note(callback, f"{type(error).__name__}: {error}")
+            # What is written for people needs no name of a class before it.
+            kind = "" if isinstance(error, FirstlightError) else f"{type(error).__name__}: "
+            self.note(callback, f"{kind}{error}")
 
     def tell(self, moment: Moment) -> None:
         """Warn of what was noted since the last time."""
-        for reason, callbacks in self._untold.items():
+        for reason, callbacks in self._untold.values():
             rank_zero_warn(
-                f"{_listed(callbacks)} could not explain the model ({moment}): {reason}. "
+                f"{_listed(callbacks)} could not explain the model ({moment}): "
+                f"{reason.rstrip('.?! ')}. "
                 "The run goes on; it will not say this again."
             )
         self._untold.clear()

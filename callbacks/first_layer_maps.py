@@ -88,6 +88,14 @@ class FirstLayerMaps(ExplanationCallback):
 
     control: Tensor | None = field(default=None, init=False, repr=False)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.control = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"control": None}
+
     def pick(self, trainer: Trainer) -> Examples:
         return self.examples(trainer, self.images_per_class, self.most_classes)
 
@@ -95,6 +103,7 @@ class FirstLayerMaps(ExplanationCallback):
         images, labels = picked
         if labels is None:
             raise FirstlightError("first-layer maps need labelled images; the batches hold none")
+        self.outputs.must_be_classes("first-layer maps")
         try:
             maps = self._maps(model, images, labels, "mean")
         except NoFirstLayerMapError as error:
@@ -102,7 +111,7 @@ class FirstLayerMaps(ExplanationCallback):
         if when.is_control:
             self.control = maps.own.cpu()
         sheet = Sheet(
-            rows=[str(c) for c in maps.classes],
+            rows=[self.outputs.name(c) for c in maps.classes],
             columns=self._columns(maps),
             title=f"First-layer gradient maps, {when}",
             caption=self._caption(maps),
@@ -151,8 +160,9 @@ class FirstLayerMaps(ExplanationCallback):
         ]
 
     def _caption(self, maps: _Maps) -> str:
+        other, neighbour = self.outputs.name(self.other), self.outputs.name(self._neighbour)
         caption = (
-            f"Other class: {self.other} (for {self.other} itself: {self._neighbour}). "
+            f"Rows: label. Other class: {other} (for {other} itself: {neighbour}). "
             "Each map on its own scale. "
         )
         if maps.missing is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -45,7 +45,16 @@ much more complex the maps become when all layers are random; ``"similarity_to_l
 ``"similarity_to_control"``, the correlation with the map of the explanation before and with that
 before training."""
 
-_DEGRADATION = ImageDegradation(steps=12)
+OF_PROBABILITIES: Collection[MapNumber] = ("degradation", "insertion")
+"""Those that follow the probability of a class or a label: values have none."""
+
+DEFAULT_NUMBERS: tuple[MapNumber, ...] = (
+    "tv",
+    "gini",
+    "degradation",
+    "similarity_to_last",
+    "similarity_to_control",
+)
 
 
 class MapNumbers:
@@ -53,6 +62,7 @@ class MapNumbers:
 
     def __init__(self, numbers: Sequence[MapNumber]) -> None:
         self.numbers = numbers
+        self._degradation = ImageDegradation(steps=12)
         self.forget()
 
     def forget(self) -> None:
@@ -81,7 +91,9 @@ class MapNumbers:
         head: Head,
     ) -> dict[str, float]:
         """The numbers by ``<number>/<method>``, averaged over the images."""
-        numbers = [n for n in self.numbers if head in _HEADS.get(n, (head,))]
+        numbers = [n for n in self.numbers if head != "values" or n not in OF_PROBABILITIES]
+        shares: Literal["softmax", "sigmoid"] = "sigmoid" if head == "several" else "softmax"
+        self._degradation = ImageDegradation(steps=12, probability=shares)
         found = {}
         for number in numbers:
             for name, own in maps.items():
@@ -89,7 +101,7 @@ class MapNumbers:
                 if value is not None:
                     found[f"{number}/{name}"] = float(value.nanmean())
         if "degradation" in numbers:
-            at_random = _DEGRADATION.random_removal(model, images)
+            at_random = self._degradation.random_removal(model, images)
             found["degradation/random"] = float(degradation_area(at_random).nanmean())
         self._keep(maps, when)
         return found
@@ -116,9 +128,9 @@ class MapNumbers:
             case "magnitude":
                 return magnitude(maps)
             case "degradation":
-                return degradation_area(_DEGRADATION.removal(model, images, maps))
+                return degradation_area(self._degradation.removal(model, images, maps))
             case "insertion":
-                return degradation_area(_DEGRADATION.insertion(model, images, maps))
+                return degradation_area(self._degradation.insertion(model, images, maps))
             case "change":
                 return map_changes(method, model, images, target, draws=1, maps=maps)
             case "randomisation":
@@ -139,13 +151,6 @@ class MapNumbers:
             self._last = {name: own.cpu() for name, own in maps.items()}
             self._last_step = when.step
             self._control = self._last if when.is_control else self._control
-
-
-_HEADS: dict[MapNumber, tuple[Head, ...]] = {
-    # They follow the probability of one class among others.
-    "degradation": ("classes", "binary"),
-    "insertion": ("classes", "binary"),
-}
 
 
 def _similarity(maps: Tensor, earlier: Tensor | None) -> Tensor | None:

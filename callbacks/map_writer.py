@@ -11,11 +11,13 @@ from typing import Any, Literal, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Subset
 
 from firstlight.arguments import Count, checked
-from firstlight.callbacks.examples import Unpack, leaves, read, unpack
+from firstlight.callbacks.examples import Examples, Unpack, leaves, read, unpack
+from firstlight.callbacks.explained_module import Logits, as_explained
+from firstlight.callbacks.outputs import Head, Outputs
 from firstlight.callbacks.picking import is_indexable
 from firstlight.callbacks.whole_model import needs_whole_model
 from firstlight.callbacks.written_maps import (
@@ -27,7 +29,7 @@ from firstlight.callbacks.written_maps import (
     write_whole,
 )
 from firstlight.errors import ArgumentError, FirstlightError
-from firstlight.pipeline import Method, SmoothGrad
+from firstlight.pipeline import Method, SmoothGrad, undisturbed
 from firstlight.pipeline.methods.logits import logits_of
 
 
@@ -47,6 +49,11 @@ class MapWriter(BasePredictionWriter):
         batches_per_shard: how many batches make up a shard.
         dtype: of the maps on disk, ``"float16"`` or ``"float32"``.
         unpack: from a batch to ``(images, labels)``.
+        logits: from the module and images to logits (N, K); None calls the module and takes the
+            tensor that it returns, its ``logits``, or the entry of that name.
+        head: the meaning of the outputs: "classes", one of K; "binary", one logit, whose class is
+            1 above 0; "several" labels, of which the strongest is explained; "values", of which the
+            first is. None goes by labels and shapes.
 
     Raises:
         ArgumentError: an argument is not as described; when the run starts, the folder holds maps
@@ -58,7 +65,10 @@ class MapWriter(BasePredictionWriter):
     batches_per_shard: Count = 16
     dtype: Literal["float16", "float32"] = "float32"
     unpack: Unpack = unpack
+    logits: Logits | None = None
+    head: Head | None = None
 
+    _explained: tuple[nn.Module, Outputs] | None = field(default=None, init=False, repr=False)
     _shard: list[WrittenMaps] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +79,7 @@ class MapWriter(BasePredictionWriter):
         needs_whole_model(self, trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._shard = []
+        self._explained, self._shard = None, []
         settings = self._settings(trainer, pl_module)
         manifest = Path(self.folder, "manifest.json")
         if manifest.exists() and json.loads(manifest.read_text()) != settings:
@@ -100,10 +110,14 @@ class MapWriter(BasePredictionWriter):
         path = self._path(trainer, dataloader_idx, batch_idx)
         if path.exists():
             return
-        images, labels = read(self.unpack, batch)
-        predicted = logits_of(pl_module, images.clone()).argmax(1)
-        method = self.method or SmoothGrad()
-        maps = method(pl_module, images, predicted).to("cpu", getattr(torch, self.dtype))
+        examples = read(self.unpack, batch)
+        images, labels = examples
+        with undisturbed(pl_module):
+            model, outputs = self._as_explained(pl_module, examples)
+            with torch.no_grad():
+                predicted = outputs.explained(logits_of(model, images.clone()))
+            method = self.method or SmoothGrad()
+            maps = method(model, images, predicted).to("cpu", getattr(torch, self.dtype))
         places = torch.as_tensor(batch_indices)
         files = _file_names(_loaders(trainer)[dataloader_idx].dataset, batch_indices)
         labels = None if labels is None else labels.cpu()
@@ -112,6 +126,17 @@ class MapWriter(BasePredictionWriter):
         if last or (batch_idx + 1) % self.batches_per_shard == 0:
             write_shard(path, joined(self._shard))
             self._shard = []
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._explained = None
+
+    def _as_explained(
+        self, module: LightningModule, examples: Examples
+    ) -> tuple[nn.Module, Outputs]:
+        """The module as explanations take it, found once in a run."""
+        if self._explained is None:
+            self._explained = as_explained(module, examples, self)
+        return self._explained
 
     def _settings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What must be the same in a run that goes on."""
@@ -124,6 +149,10 @@ class MapWriter(BasePredictionWriter):
             "processes": trainer.world_size,
             "batches": list(trainer.num_predict_batches),
             "data": [_described(loader) for loader in _loaders(trainer)],
+        } | {
+            name: plain(value)
+            for name, value in (("logits", self.logits), ("head", self.head))
+            if value is not None
         }
 
     def _path(self, trainer: Trainer, dataloader_idx: int, batch_idx: int) -> Path:

@@ -45,6 +45,7 @@ class MaximallyActivatingPatches(ExplanationCallback):
     """
 
     family: ClassVar[str] = families.INSIDE
+    needs_logits: ClassVar[bool] = False
 
     layers: Sequence[str] | None = None
     channels: Count = 8

@@ -78,6 +78,7 @@ class PatternMonitor(ExplanationCallback):
     family: ClassVar[str] = families.PATTERNS
     # Patterns belong to the network's own layers, and the second logit of two would be another.
     two_logits: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
 
     count: Count = 2048
     layers: Sequence[str] | None = None
@@ -124,8 +125,8 @@ class PatternMonitor(ExplanationCallback):
             found.sheets["first_layer"] = self._units(first, patterns[first], shape, when)
         try:
             found.sheets["signal_and_attribution"] = self._signals(model, patterns, picked, when)
-        except ValueError as error:
-            # A network with other activations than ReLUs: the rest is worth having.
+        except (FirstlightError, ValueError) as error:
+            # No logits, or other activations than ReLUs: the rest is worth having.
             found.failures.append(str(error))
         if without := _without_rho(quality):
             found.sheets = {
@@ -171,7 +172,11 @@ class PatternMonitor(ExplanationCallback):
         self, model: LightningModule, patterns: dict[str, Pattern], picked: _Picked, when: Moment
     ) -> Sheet:
         examples, outputs = picked.examples, self.outputs
+        if outputs.missing is not None:
+            raise outputs.missing
         logits = logits_of(model, examples.images.clone()).detach()
+        # Of classes, the one that the network itself predicts.
+        target = outputs.explained(logits) if outputs.head == "values" else None
         methods: dict[str, Method] = {
             "PatternNet Sa": PatternNet(patterns, "linear"),
             "PatternNet Sa+-": PatternNet(patterns, "positive"),
@@ -185,11 +190,11 @@ class PatternMonitor(ExplanationCallback):
                 *(
                     Column(name, maps, notes=gaps(maps))
                     for name, method in methods.items()
-                    for maps in (method(model, examples.images),)
+                    for maps in (method(model, examples.images, target),)
                 ),
             ],
-            title=f"Signal and attribution of the predicted class, {when}",
-            caption=f"{outputs.caption(examples)} {Signed().legend}",
+            title=f"Signal and attribution of the {outputs.subject()}, {when}",
+            caption=f"{outputs.caption(examples, logits)} {Signed().legend}",
             about=families.about(self.family),
         )
 

@@ -19,7 +19,15 @@ from torch.utils.data import (
     default_convert,
 )
 
-from firstlight.callbacks.examples import Examples, Unpack, classes_of, joined, leaves, read
+from firstlight.callbacks.examples import (
+    Examples,
+    Unpack,
+    are_several_labels,
+    classes_of,
+    joined,
+    leaves,
+    read,
+)
 from firstlight.callbacks.private_lightning import as_validation_batch, stage_of
 from firstlight.errors import FirstlightError
 
@@ -85,7 +93,7 @@ def by_class(answers: Tensor | None, per_class: int, most_classes: int) -> dict[
     classes = classes_of(answers)
     if classes is not None:
         members = {int(c): (classes == c).nonzero().squeeze(1) for c in classes.unique()}
-    elif answers is not None and answers.ndim == 2 and answers.shape[1] > 1:
+    elif answers is not None and are_several_labels(answers):
         members = {c: has.nonzero().squeeze(1) for c, has in enumerate(answers.T)}
     else:
         return {}

@@ -15,7 +15,12 @@ from firstlight.callbacks import families
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.explanation_callback import ExplanationCallback
-from firstlight.callbacks.map_numbers import MapNumber, MapNumbers
+from firstlight.callbacks.map_numbers import (
+    DEFAULT_NUMBERS,
+    OF_PROBABILITIES,
+    MapNumber,
+    MapNumbers,
+)
 from firstlight.callbacks.moment import Moment
 from firstlight.callbacks.outputs import gaps
 from firstlight.callbacks.private_lightning import state_key
@@ -70,13 +75,7 @@ class SensitivityMaps(ExplanationCallback):
     rendering: Rendering | None = None
     noise_levels: Sequence[float] | None = None
     sample_sizes: Sequence[Count] | None = None
-    numbers: Sequence[MapNumber] = (
-        "tv",
-        "gini",
-        "degradation",
-        "similarity_to_last",
-        "similarity_to_control",
-    )
+    numbers: Sequence[MapNumber] = DEFAULT_NUMBERS
 
     def __post_init__(self) -> None:
         methods = [Gradient(), SmoothGrad()] if self.methods is None else self.methods
@@ -124,15 +123,15 @@ class SensitivityMaps(ExplanationCallback):
             raise FirstlightError("target='label': the batches hold no labels")
         logits = logits_of(model, images.clone()).detach()
         target = self.outputs.explained(logits, labels if self.target == "label" else None)
-        of_what = f"of the {self.target.replace('label', 'labelled')} class, {when}"
-        if self.outputs.head == "values":
-            of_what = str(when)
+        subject = self.outputs.subject(self.target == "label")
+        of_what = f"of the {subject}, {when}"
+        score = "" if subject == "value" else "of the score "
 
         def maps_of(methods: Mapping[str, Method]) -> dict[str, Tensor]:
             return {name: method(model, images, target) for name, method in methods.items()}
 
         maps = maps_of(self.named_methods)
-        title = f"Sensitivity of the {self.outputs.score} {of_what}"
+        title = f"Sensitivity {score}{of_what}"
         found = Explanation(sheets={"maps": self._sheet(picked, logits, maps, title)})
         for sweep, methods in self.sweeps.items():
             if methods:
@@ -141,6 +140,10 @@ class SensitivityMaps(ExplanationCallback):
         found.scalars = self._numbers(
             self.named_methods, maps, model, images, target, when, self.outputs.head
         )
+        asked = [number for number in self.numbers if number in OF_PROBABILITIES]
+        if subject == "value" and asked and tuple(self.numbers) != DEFAULT_NUMBERS:
+            missing = f"numbers={asked}: they follow a probability, and values have none"
+            found.failures.append(missing)
         return found
 
     def _sheet(
@@ -155,7 +158,7 @@ class SensitivityMaps(ExplanationCallback):
                 *(Column(name, m, drawn, notes=gaps(m), images=images) for name, m in maps.items()),
             ],
             title=title,
-            caption=f"{self.outputs.caption(picked)} {drawn.legend}",
+            caption=f"{self.outputs.caption(picked, logits)} {drawn.legend}",
             about=families.about(self.family),
         )
 

@@ -24,7 +24,7 @@ class WrittenMaps(NamedTuple):
 
     Attributes:
         indices: (N,), the places of the images in the data set.
-        predicted: (N,), the classes whose scores are explained.
+        predicted: (N,), the classes, or outputs, whose scores are explained.
         maps: (N, C, H, W).
         labels: (N,), or None where the batches hold none.
         files: The names of the images' files, or None where the data set does not tell them.

@@ -14,7 +14,7 @@ from firstlight.errors import ArgumentError
 from firstlight.pipeline.maps import maps_of
 from firstlight.pipeline.methods.logits import logits_of
 from firstlight.pipeline.methods.passes import Passes
-from firstlight.pipeline.methods.scores import Probability
+from firstlight.pipeline.methods.scores import ClassScore, LabelProbability, Probability
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.undisturbed import undisturbed
 
@@ -28,9 +28,9 @@ class ImageDegradation:
     """The probability of the class, patch by patch, as an image is degraded in the order of a map.
 
     The image is cut into square patches, which are ranked by the signed sum of the map over each.
-    They are replaced one after the other, the largest sum first, and the softmax probability of the
-    class that the whole image is taken for is recorded. All orders share the start, the whole
-    image, and the end, where all patches are replaced: what counts is the way between.
+    They are replaced one after the other, the largest sum first, and the probability of the class
+    that the whole image is taken for is recorded. All orders share the start, the whole image, and
+    the end, where all patches are replaced: what counts is the way between.
 
     Source: Kindermans et al. 2018 (arXiv:1705.05598), Fig. 4a, after Samek et al. 2017
     (arXiv:1509.06321). The paper replaces the first 100 of an ImageNet image's patches.
@@ -43,6 +43,8 @@ class ImageDegradation:
             that small images of digits are still recognised by; or a number.
         steps: in how many equal steps all patches are replaced; None for one by one.
         seed: of the order of patches whose sums are equal, which is random.
+        probability: ``"softmax"`` over classes, or ``"sigmoid"`` of the label with the largest
+            logit, where an image has several labels.
 
     Raises:
         ArgumentError: an argument is not as described; when used, also a patch larger than the
@@ -53,6 +55,7 @@ class ImageDegradation:
     fill: float | Literal["image", "patch"] = "image"
     steps: Count | None = None
     seed: int = 0
+    probability: Literal["softmax", "sigmoid"] = "softmax"
 
     @checked
     def removal(self, model: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
@@ -138,7 +141,7 @@ class ImageDegradation:
         rows = max(1, _VALUES_PER_PASS // images[0].numel())
         classes = torch.cat([logits_of(model, x.clone()).argmax(1) for x in images.split(rows)])
         curves = []
-        for p in Passes(images, _PreciseProbability(classes), len(replaced), rows):
+        for p in Passes(images, _PROBABILITIES[self.probability](classes), len(replaced), rows):
             gone = p.of(rank) < replaced[p.variant, None, None, None]
             curves.append(p.score(model, torch.where(gone, p.of(fill), p.of(images))))
         return torch.cat(curves).reshape(len(replaced), -1).T
@@ -153,11 +156,23 @@ class ImageDegradation:
         return torch.full_like(images, float(self.fill))
 
 
-class _PreciseProbability(Probability):
+class _Precise(ClassScore):
     """In single precision at least: half-precision probabilities near 1 have steps of 0.004."""
 
     def of(self, logits: Tensor) -> Tensor:
         return super().of(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+
+
+class _PreciseProbability(_Precise, Probability): ...
+
+
+class _PreciseLabelProbability(_Precise, LabelProbability): ...
+
+
+_PROBABILITIES: dict[str, type[ClassScore]] = {
+    "softmax": _PreciseProbability,
+    "sigmoid": _PreciseLabelProbability,
+}
 
 
 @checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -19,6 +20,16 @@ _SOFTMAXES = frozenset(
     for home in (torch, Tensor, F, torch.special)
     for name in ("softmax", "log_softmax")
 )
+
+_SIGMOIDS = frozenset((torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit))
+
+_SHAPES = frozenset(
+    getattr(home, name)
+    for home in (torch, Tensor)
+    for name in ("squeeze", "unsqueeze", "flatten", "reshape", "view", "__getitem__")
+    if hasattr(home, name)
+)
+"""Operations behind which the values are the same, or fewer of them."""
 
 _SEEN_BEFORE: WeakSet[nn.Module] = WeakSet()
 """Models whose outputs were looked at, for on a GPU every look waits for all work in its queue."""
@@ -70,13 +81,17 @@ def logits_in(output: Any, images: int) -> Tensor:
     return logits
 
 
-class _Softmaxes(TorchFunctionMode):
-    """Remembers the softmax over classes that ran last."""
+class LastInput(TorchFunctionMode, ABC):
+    """Remembers what went into that operation of a kind that ran last."""
 
     def __init__(self) -> None:
         super().__init__()
         self._input: Tensor | None = None
         self._output: Tensor | None = None
+
+    @abstractmethod
+    def is_meant(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """True for an operation of the kind."""
 
     def __torch_function__(
         self,
@@ -87,15 +102,33 @@ class _Softmaxes(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if func in _SOFTMAXES and output.ndim == 2:
-            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            if dim in (1, -1, None):
-                self._input, self._output = kwargs.get("input", args[0] if args else None), output
+        given = kwargs.get("input", args[0] if args else None)
+        if self.is_meant(func, args, kwargs):
+            self._input, self._output = given, output
+        elif func in _SHAPES and given is self._output and self._input is not None:
+            self._input, self._output = func(self._input, *args[1:], **kwargs), output
         return output
 
     def before(self, output: Tensor) -> Tensor:
-        """What went into the softmax that returned ``output``, or the output of something else."""
+        """What went into the operation that returned ``output``, in another shape if that had one
+        made of it; the output of something else as it is."""
         return output if output is not self._output or self._input is None else self._input
+
+
+class _Softmaxes(LastInput):
+    """Of those over classes."""
+
+    def is_meant(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        if func not in _SOFTMAXES or kwargs.get("input", args[0] if args else None).ndim != 2:
+            return False
+        return kwargs.get("dim", args[1] if len(args) > 1 else None) in (1, -1, None)
+
+
+class Sigmoids(LastInput):
+    """Of sigmoids, which make a share of each output by itself."""
+
+    def is_meant(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        return func in _SIGMOIDS
 
 
 def _like_probabilities(outputs: Tensor) -> bool:

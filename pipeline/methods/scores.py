@@ -102,6 +102,13 @@ class Probability(ClassScore):
         return super().of(logits.softmax(1))
 
 
+class LabelProbability(ClassScore):
+    """The sigmoid of label ``classes[n]``'s logit for image n, where an image has several."""
+
+    def of(self, logits: Tensor) -> Tensor:
+        return super().of(logits.sigmoid())
+
+
 @checked
 @dataclass(frozen=True)
 class LogitFunction(LogitScore):

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import pytorch
 from lightning.pytorch import LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+from firstlight.callbacks import Explanation, ExplanationCallback, Moment
 
 
 class Stranger(LightningModule):
@@ -70,6 +73,91 @@ def data() -> TensorDataset:
 def stranger() -> Stranger:
     torch.manual_seed(0)
     return Stranger()
+
+
+def their_module(package: Any = pytorch, **parts: Any) -> Any:
+    """A network of somebody else, of either Lightning; what programs do in their own way are its
+    arguments, those of ``Theirs.__init__`` and methods."""
+
+    class Theirs(package.LightningModule):
+        def __init__(
+            self,
+            outputs: int = 4,
+            answer: Callable[[Tensor], Any] = lambda logits: logits,
+            loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+            enter: Callable[[Any], Tensor] = lambda images: images,
+            net: Any = None,
+        ) -> None:
+            super().__init__()
+            dense = nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, outputs)
+            self.net = nn.Sequential(nn.Flatten(), *dense) if net is None else net()
+            self.answer, self.loss, self.enter = answer, loss, enter
+            self.validated: list[Any] = []
+            self.trained: list[Any] = []
+
+        def forward(self, images: Any) -> Any:
+            return self.answer(self.net(self.enter(images)))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.trained.append(batch[0])
+            return self.loss(self.net(self.enter(batch[0])), batch[1])
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.validated.append(batch[0])
+            self.log("val_loss", self.loss(self.net(self.enter(batch[0])), batch[1]))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    methods = {name: parts.pop(name) for name in _METHODS & set(parts)}
+    return type("Theirs", (Theirs,), methods)(**parts)
+
+
+_METHODS = {
+    "automatic_optimization",
+    "configure_optimizers",
+    "forward",
+    "on_after_batch_transfer",
+    "on_before_batch_transfer",
+    "on_train_epoch_end",
+    "training_step",
+    "validation_step",
+}
+
+
+@pytest.fixture(scope="session")
+def theirs() -> Callable[..., Any]:
+    return their_module
+
+
+class Keeps(ExplanationCallback):
+    """Keeps what it was given to explain."""
+
+    family = "9_keeps"
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.kept: list[Any] = []
+        self.when: list[Moment] = []
+
+    def pick(self, trainer: Trainer) -> Any:
+        return self.examples(trainer, 2, 4)
+
+    def explain(self, model: Any, picked: Any, when: Moment) -> Explanation:
+        self.kept.append(picked)
+        self.when.append(when)
+        return Explanation()
+
+
+@pytest.fixture
+def keeping() -> type[Keeps]:
+    return Keeps
+
+
+@pytest.fixture
+def told() -> Callable[[Any], list[str]]:
+    """The warnings of callbacks among all that were caught."""
+    return lambda caught: [str(w.message) for w in caught if "could not explain" in str(w.message)]
 
 
 Fit = Callable[..., Trainer]

@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from firstlight.callbacks import record
 from firstlight.callbacks import (
     ActivationMaps,
     ClassImages,
@@ -167,8 +168,18 @@ def statistics():
     ]
 
 
+def counting(write):
+    """The function that writes a sheet, which counts how often this process does."""
+    def counted(*arguments):
+        written.append(arguments[1])
+        return write(*arguments)
+
+    return counted
+
+
 if __name__ == "__main__":
-    collectives, explained, noticed = [], [], []
+    collectives, explained, noticed, written = [], [], [], []
+    record.write_sheet = counting(record.write_sheet)
     found = {"without": trained([], False)}
     callbacks = [spied_on(callback, collectives, explained) for callback in explanations()]
     with warnings.catch_warnings(record=True) as caught:
@@ -180,6 +191,7 @@ if __name__ == "__main__":
         found["raising"] = trained([Raises()], False)
         found["told"] = [str(w.message) for w in caught if "Raises" in str(w.message)]
     found["files"] = trained([spied_on(SensitivityMaps(), collectives, explained)], False)
+    found["written"] = [str(folder) for folder in written]
     found["collectives"], found["explained"] = collectives, explained
     careless = SensitivityMaps()
     careless._run = lambda: dist.barrier()
@@ -272,6 +284,22 @@ def test_pictures_are_logged_once_at_the_steps_of_the_training_curve(run: Path) 
     for tag in training:
         assert [image.step for image in events.Images(tag)] == [0, *curve]
         assert len(events.Images(f"test/{tag}")) == 1
+
+
+def test_each_sheet_is_written_once_by_one_process(run: Path, ranks: list[Any]) -> None:
+    assert ranks[1]["written"] == []
+    for logger in "board", "csv":
+        (folder,) = (run / logger / "lightning_logs").iterdir()
+        sheets = Counter(path.parent for path in folder.rglob("plugins/**/*.safetensors"))
+        tags = {
+            str(sheet.relative_to(folder / "plugins/firstlight")): sheets[sheet] for sheet in sheets
+        }
+        training = {tag: count for tag, count in tags.items() if not tag.startswith("test/")}
+        # Before training and after both epochs; and once in the test.
+        assert len(training) == 8
+        assert set(training.values()) == {3}
+        assert tags == training | {f"test/{tag}": 1 for tag in training}
+        assert ranks[0]["written"].count(str(folder.relative_to(run))) == sum(tags.values())
 
 
 def test_files_are_written_once(run: Path) -> None:

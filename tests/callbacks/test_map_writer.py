@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from firstlight.callbacks import MapWriter, load_maps
 from firstlight.datamodules import ImageFolder
+from firstlight.errors import FirstlightError
 from firstlight.pipeline import Gradient, IntegratedGradients, SmoothGrad
 
 
@@ -65,6 +66,48 @@ def test_data_without_labels_or_files_have_none(trainer_in, stranger, data, tmp_
     written = load_maps(tmp_path / "maps")
     assert written.labels is None
     assert written.files is None
+
+
+def first_two(module: Any, images: Tensor) -> Tensor:
+    """The logits of two of the classes."""
+    return module(images)[:, :2]
+
+
+def first_only(module: Any, images: Tensor) -> Tensor:
+    return module(images)[:, :1]
+
+
+def test_other_logits_and_heads(trainer_in, stranger, data, tmp_path):
+    images, labels = data.tensors
+    unlabelled = TensorDataset(images)
+    two = MapWriter(tmp_path / "two", Gradient(), logits=first_two)
+    predict(trainer_in, stranger, unlabelled, two)
+    written, logits = load_maps(tmp_path / "two"), stranger.eval()(images)
+    assert torch.equal(written.predicted, logits[:, :2].argmax(1))
+    expected = Gradient()(stranger, images, logits[:, :2].argmax(1))
+    torch.testing.assert_close(written.maps, expected)
+
+    binary = TensorDataset(images, labels % 2)
+    predict(
+        trainer_in, stranger, binary, MapWriter(tmp_path / "one", Gradient(), logits=first_only)
+    )
+    written = load_maps(tmp_path / "one")
+    assert torch.equal(written.predicted, (logits[:, 0] > 0).long())
+    sign = torch.where(logits[:, 0] > 0, 0.5, -0.5)[:, None, None, None]
+    torch.testing.assert_close(written.maps, sign * Gradient()(stranger, images, 0))
+
+    value = MapWriter(tmp_path / "value", Gradient(), logits=first_only, head="values")
+    predict(trainer_in, stranger, data, value)
+    torch.testing.assert_close(load_maps(tmp_path / "value").maps, Gradient()(stranger, images, 0))
+    with pytest.raises(ValueError, match="holds maps of other settings"):
+        predict(trainer_in, stranger, data, MapWriter(tmp_path / "value", Gradient()))
+
+
+def test_labels_that_are_no_classes_of_the_network_end_the_run_with_the_reason(
+    trainer_in, stranger, data, tmp_path
+):
+    with pytest.raises(FirstlightError, match=r"labels reach 3, but .* 2 classes; .*head="):
+        predict(trainer_in, stranger, data, MapWriter(tmp_path, Gradient(), logits=first_two))
 
 
 class Counting(Gradient):

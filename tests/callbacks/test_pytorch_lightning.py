@@ -86,31 +86,6 @@ def test_its_spreading_strategies_are_refused(data: Any, tmp_path: Path) -> None
         SensitivityMaps().setup(trainer, Theirs(), "fit")
 
 
-def test_its_command_line_takes_the_callbacks_of_the_module_for_it(
-    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pytorch_lightning.cli import LightningCLI
-
-    class WithData(Theirs):
-        def train_dataloader(self) -> Any:
-            return DataLoader(data, 8)
-
-    maps = "firstlight.pytorch_lightning.SensitivityMaps"
-    callback = f"{{class_path: {maps}, init_args: {{methods: [firstlight.pipeline.Gradient]}}}}"
-    monkeypatch.chdir(tmp_path)
-    LightningCLI(
-        WithData,
-        args=[
-            "fit",
-            "--trainer.max_epochs=1",
-            "--trainer.accelerator=cpu",
-            "--trainer.enable_progress_bar=false",
-            f"--trainer.callbacks=[{callback}]",
-        ],
-    )
-    assert list(tmp_path.rglob("plugins/firstlight/2_sensitivity/maps/*.safetensors"))
-
-
 def test_nobody_else_imports_it(program: Any, tmp_path: Path) -> None:
     source = "import sys, firstlight.callbacks; print('pytorch_lightning' in sys.modules)"
     assert program(tmp_path, source).stdout.strip() == "False"

@@ -60,7 +60,8 @@ def test_layers_may_be_made_late_and_what_can_be_explained_is(fit, data, board, 
     events = board(fit(Configured(), data, callbacks=callbacks))
     told = [str(w.message) for w in recwarn if "could not explain" in str(w.message)]
     assert len(told) == 1
-    assert "in part: model: PatternNet has no rule for" in told[0]
+    assert told[0].startswith("PatternMonitor (in part) could not explain")
+    assert "model: PatternNet has no rule for" in told[0]
     tags = events.Tags()
     assert {"1_first_layer/maps", "3_patterns/first_layer"} <= set(tags["images"])
     assert {tag.rpartition("/")[2] for tag in tags["scalars"] if "/rho/net.1/" in tag} == {
