@@ -124,7 +124,13 @@ def _cells(name: str) -> Iterator[Callable[[], str]]:
     model, images = network(name)
     yield lambda: name
     yield lambda: str(images.shape[-1])
-    for method in (Gradient(), SmoothGrad(samples=2), IntegratedGradients(2), Occlusion(16, 16)):
+    half = images.shape[-1] // 2
+    for method in (
+        Gradient(),
+        SmoothGrad(samples=2),
+        IntegratedGradients(2),
+        Occlusion(half, half),
+    ):
         yield lambda method=method: _map(method, model, images)  # type: ignore[misc]
     yield lambda: _loss(LRP(), model, images)
     yield lambda: _loss(LRP({"convolution": "gamma"}), model, images)

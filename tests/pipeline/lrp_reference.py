@@ -31,7 +31,7 @@ def names(text: str) -> frozenset[str]:
 
 SELECTING = names("""
     _to_copy _unsafe_view alias_copy amax cat clone constant_pad_nd diagonal_copy expand
-    expand_copy flip getitem index index_select masked_fill max max_pool2d_with_indices permute
+    expand_copy flip getitem im2col index index_select masked_fill max max_pool2d_with_indices permute
     permute_copy pixel_shuffle pixel_unshuffle repeat roll select_copy slice_copy slice_scatter
     split_copy split_with_sizes_copy squeeze squeeze_copy stack t t_copy transpose transpose_copy
     unbind_copy unfold_copy unsqueeze unsqueeze_copy view view_copy where
@@ -41,7 +41,7 @@ OF_ONE_NUMBER = names("""
     mish neg pow reciprocal relu rsqrt rsub sigmoid silu softplus sqrt square tanh
 """)
 LINEAR = names("""
-    _adaptive_avg_pool2d add addmm avg_pool2d bmm convolution cumsum mean mm sub sum
+    _adaptive_avg_pool2d add addmm avg_pool2d bmm col2im convolution cumsum mean mm sub sum
     upsample_bicubic2d upsample_bilinear2d upsample_nearest2d
 """)
 SOFTMAX = names("_safe_softmax _softmax")
