@@ -31,10 +31,10 @@ def names(text: str) -> frozenset[str]:
 
 SELECTING = names("""
     _to_copy _unsafe_view alias_copy amax cat clone constant_pad_nd diagonal_copy expand
-    expand_copy flip getitem im2col index index_select masked_fill max max_pool2d_with_indices permute
-    permute_copy pixel_shuffle pixel_unshuffle repeat roll select_copy slice_copy slice_scatter
-    split_copy split_with_sizes_copy squeeze squeeze_copy stack t t_copy transpose transpose_copy
-    unbind_copy unfold_copy unsqueeze unsqueeze_copy view view_copy where
+    expand_copy flip getitem im2col index index_select masked_fill max max_pool2d_with_indices
+    permute permute_copy pixel_shuffle pixel_unshuffle repeat roll select_copy slice_copy
+    slice_scatter split_copy split_with_sizes_copy squeeze squeeze_copy stack t t_copy
+    transpose transpose_copy unbind_copy unfold_copy unsqueeze unsqueeze_copy view view_copy where
 """)
 OF_ONE_NUMBER = names("""
     abs clamp clamp_max clamp_min elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log
