@@ -44,6 +44,17 @@ def test_a_grid_shows_every_picture_in_its_place_pixel_by_pixel() -> None:
     assert max(lefts[0]) + 84 < min(lefts[1]) < min(lefts[2]) - 84
 
 
+def test_a_picture_that_does_not_fill_its_cell_lies_in_the_middle() -> None:
+    generator = torch.Generator().manual_seed(5)
+    square, narrow, flat = (
+        torch.rand(3, *sides, generator=generator) for sides in ((28, 28), (28, 14), (14, 28))
+    )
+    page = grid([[square, flat], [narrow, square.flip(1)]], ["", ""], ["", ""])
+    top, left = find(page, enlarged(square, 3))
+    assert find(page, enlarged(flat, 3))[0] == top + 21
+    assert find(page, enlarged(narrow, 3))[1] == left + 21
+
+
 def test_an_empty_cell_stays_white_and_a_label_is_drawn() -> None:
     picture = torch.rand(3, 28, 28)
     page = grid([[picture, None]], [""], ["", ""])
