@@ -296,7 +296,7 @@ def test_each_sheet_is_written_once_by_one_process(run: Path, ranks: list[Any]) 
         }
         training = {tag: count for tag, count in tags.items() if not tag.startswith("test/")}
         # Before training and after both epochs; and once in the test.
-        assert len(training) == 8
+        assert len(training) == 7
         assert set(training.values()) == {3}
         assert tags == training | {f"test/{tag}": 1 for tag in training}
         assert ranks[0]["written"].count(str(folder.relative_to(run))) == sum(tags.values())
