@@ -24,9 +24,8 @@ class CommonArguments:
         every_n_train_steps: explain after every n-th step as well; None for epochs alone.
         early: explain after steps 1, 2, 4, 8, … of the first epoch as well, where maps change most.
         pictures_every_n_epochs: draw pictures for loggers at every n-th epoch, and at the first and
-            the last; None draws the first five epochs, then every fifth. Where drawing takes more
-            than a fiftieth of the epoch's time, it waits for the end of the run. Raw sheets are
-            kept at once, whenever there is an explanation.
+            the last; None draws epochs 1, 2, 4, 8, … (of those that are explained). Raw sheets are
+            kept whenever there is an explanation.
         before_training: explain the untrained model too, as the control, in a run that starts from
             the beginning.
         unpack: from a batch to ``(images, labels)``; the default understands tensors, tuples, lists

@@ -18,9 +18,6 @@ from firstlight.callbacks.schedule import Schedule
 _TOLD_ABOVE = 0.1
 """The share of the training time above which the cost is told."""
 
-_DRAWN_BELOW = 0.02
-"""The share of an epoch's time that pictures may take before the end of the run."""
-
 _FEWEST_BATCHES = 20
 
 _QUICK = 5.0
@@ -32,7 +29,6 @@ class Costs:
 
     def __init__(self) -> None:
         self._explaining: dict[int, float] = {}
-        self._drawing: dict[int, float] = {}
         self._times: Counter[int] = Counter()
         self._fails: set[int] = set()
         self._spent = 0.0
@@ -48,28 +44,25 @@ class Costs:
     @contextmanager
     def explaining(self, callback: object) -> Iterator[None]:
         """Count what is inside as the callback's latest explanation; none where it fails."""
-        key = id(callback)
-        with self._counting(callback, self._explaining):
-            try:
+        key, before = id(callback), self._spent
+        try:
+            with self.stopped():
                 yield
-                self._times[key] += 1
-            except Exception:
-                self._fails.add(key)
-                raise
+            self._times[key] += 1
+        except Exception:
+            self._fails.add(key)
+            raise
+        finally:
+            self._explaining[key] = self._spent - before
 
     @contextmanager
-    def drawing(self, callback: object) -> Iterator[None]:
-        """Count what is inside as the callback's latest pictures."""
-        with self._counting(callback, self._drawing):
+    def stopped(self) -> Iterator[None]:
+        """Stop the clock for what is inside."""
+        began = self.now
+        try:
             yield
-
-    def affords_pictures(self, callback: object, epoch: float) -> bool:
-        """True where the pictures of all callbacks take little of an epoch's seconds.
-
-        A callback's first pictures are always drawn.
-        """
-        is_known = id(callback) in self._drawing
-        return not is_known or sum(self._drawing.values()) <= _DRAWN_BELOW * epoch
+        finally:
+            self._spent += self.now - began
 
     def most_seconds(self, callback: object) -> float:
         """The callback's latest explanation took these; a later one takes no more."""
@@ -114,15 +107,6 @@ class Costs:
         counted = max(done, 1)
         total = self._batches if batches == math.inf else batches
         return (self.now - self._began) / counted * total
-
-    @contextmanager
-    def _counting(self, callback: object, seconds: dict[int, float]) -> Iterator[None]:
-        began = self.now
-        try:
-            yield
-        finally:
-            seconds[id(callback)] = self.now - began
-            self._spent += seconds[id(callback)]
 
 
 _OF_TRAINERS: WeakKeyDictionary[Trainer, Costs] = WeakKeyDictionary()

@@ -25,12 +25,6 @@ class Explanation:
     failures: list[str] = field(default_factory=list)
     sheets: dict[str, Sheet] = field(default_factory=dict)
 
-    @property
-    def bytes(self) -> int:
-        """The memory of the sheets' maps."""
-        columns = [column for sheet in self.sheets.values() for column in sheet.columns]
-        return sum(c.maps.numel() * c.maps.element_size() for c in columns)
-
     def tagged(self, family: str) -> Explanation:
         """The same with the family before every name."""
         return Explanation(

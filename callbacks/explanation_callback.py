@@ -35,9 +35,6 @@ from firstlight.callbacks.whole_model import needs_whole_model
 from firstlight.errors import ArgumentError
 from firstlight.pipeline import undisturbed
 
-_MOST_WAITING = 2**23
-"""Bytes of maps that may wait to be drawn."""
-
 
 @checked
 @dataclass(eq=False, kw_only=True)
@@ -164,12 +161,18 @@ class ExplanationCallback(ExplainedImages, Callback):
         self._at(trainer, pl_module, moment, self.schedule.explains(moment))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        run = self._run_state
-        waiting = [*run.waiting, *([] if run.undrawn is None else [run.undrawn])]
-        if waiting:
-            run.waiting, run.undrawn = waiting, None
-            self._draw_waiting(trainer)
-            failures_of(trainer).tell(waiting[-1][1])
+        if self._run_state.undrawn is not None:
+            found, moment = self._run_state.undrawn
+            self._run_state.undrawn = None
+            self._draw(trainer, found, moment)
+            failures_of(trainer).tell(moment)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        # A run that breaks off has a last explanation too.
+        with failures_of(trainer).noting(type(self).__name__):
+            self.on_train_end(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if stage_of(trainer) == "validate":
@@ -239,26 +242,15 @@ class ExplanationCallback(ExplainedImages, Callback):
             with costs.explaining(self):
                 found = self.found(trainer, pl_module, moment)
                 record(trainer, found, moment, note)
-            self._draw(trainer, (found, moment))
+            drawn = self.schedule.draws(moment)
+            self._run_state.undrawn = None if drawn else (found, moment)
+            if drawn:
+                self._draw(trainer, found, moment)
 
-    def _draw(self, trainer: Trainer, latest: tuple[Explanation, Moment]) -> None:
-        """Draw the latest explanation, now or later, if it is one to be drawn."""
-        run, (_, moment) = self._run_state, latest
-        if not self.schedule.draws(moment):
-            run.undrawn = latest
-            return
-        run.undrawn = None
-        run.waiting.append(latest)
-        at_once = moment.stage != "fit" or run.bytes_waiting > _MOST_WAITING
-        if at_once or costs_of(trainer).affords_pictures(self, run.epoch_seconds):
-            self._draw_waiting(trainer)
-
-    def _draw_waiting(self, trainer: Trainer) -> None:
-        waiting, self._run_state.waiting = self._run_state.waiting, []
+    def _draw(self, trainer: Trainer, found: Explanation, moment: Moment) -> None:
         note = partial(failures_of(trainer).note, type(self).__name__)
-        for found, moment in waiting:
-            with costs_of(trainer).drawing(self):
-                record_pictures(trainer, found, moment, note)
+        with costs_of(trainer).stopped():
+            record_pictures(trainer, found, moment, note)
 
     def _explained(self, trainer: Trainer, module: LightningModule) -> LightningModule:
         """The module as explanations take it; found once in a run."""

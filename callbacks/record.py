@@ -61,4 +61,8 @@ def _attempt(note: Note, place: str, keep: Callable[..., Any], *arguments: Any) 
     try:
         keep(*arguments)
     except Exception as error:
-        note(f"{place} did not take all explanations: {error!r}")
+        # Lightning's TensorBoardLogger calls whatever happens a value that it does not support.
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        note(f"{place} did not take all explanations: {reason!r}")

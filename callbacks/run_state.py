@@ -24,7 +24,6 @@ class RunState:
         outputs: How its outputs are read.
         stream: The first batches, where the data are a stream.
         control_awaits_data: Whether the control is explained as soon as there is a batch.
-        waiting: Explanations that will be drawn.
         undrawn: The last explanation, if it is not to be drawn unless the run ends.
         steps: The trainer's steps at the last batch.
         passes: Through the network in the latest explanation, if they were counted.
@@ -38,7 +37,6 @@ class RunState:
     outputs: Outputs = field(default_factory=Outputs)
     stream: list[Examples] = field(default_factory=list)
     control_awaits_data: bool = False
-    waiting: list[tuple[Explanation, Moment]] = field(default_factory=list)
     undrawn: tuple[Explanation, Moment] | None = None
     steps: int = 0
     passes: int | None = None
@@ -49,11 +47,6 @@ class RunState:
     def epoch_seconds(self) -> float:
         """Those of the epoch so far, without explanations."""
         return self.epoch_ended - self.epoch_began
-
-    @property
-    def bytes_waiting(self) -> int:
-        """The memory of the maps that will be drawn."""
-        return sum(found.bytes for found, _ in self.waiting)
 
     def cost(self, seconds: float, moment: Moment) -> dict[str, float]:
         """The cost of an explanation, beside the epoch's own time where that is over."""

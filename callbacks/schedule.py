@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from firstlight.callbacks.moment import Moment
 
-_EACH_UNTIL, _THEN_EVERY = 5, 5
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -22,9 +20,8 @@ class Schedule:
         """True where a training run is explained: at the end of an epoch, or within it."""
         if not moment.is_within_epoch:
             return moment.epoch % self.every_n_epochs == 0
-        is_power_of_two = moment.step & (moment.step - 1) == 0
         by_steps = self.every_n_train_steps and moment.step % self.every_n_train_steps == 0
-        return bool(by_steps) or (self.early and moment.epoch < 1 and is_power_of_two)
+        return bool(by_steps) or (self.early and moment.epoch < 1 and _is_power_of_two(moment.step))
 
     def explanations_in_epoch(self, batches: float) -> float:
         """How many there are in an epoch of so many batches, on average; without the early ones."""
@@ -37,9 +34,12 @@ class Schedule:
         if moment.stage != "fit" or moment.is_control or moment.is_within_epoch:
             return True
         if self.pictures_every_n_epochs is None:
-            number = moment.epoch // self.every_n_epochs
-            return number <= _EACH_UNTIL or number % _THEN_EVERY == 0
+            return _is_power_of_two(int(moment.epoch // self.every_n_epochs))
         n = self.pictures_every_n_epochs
         # Explanations need not fall on multiples of n: the first behind each is drawn.
         earlier = moment.epoch - self.every_n_epochs
         return earlier <= 0 or moment.epoch // n > earlier // n
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0

@@ -36,11 +36,11 @@ PICTURES = {
 }
 
 
-def explanations() -> list[Callback]:
+def explanations(**arguments: Any) -> list[Callback]:
     return [
-        FirstLayerMaps(images_per_class=4),
-        SensitivityMaps(methods=[Gradient(), SmoothGrad(samples=4)]),
-        PatternMonitor(count=20),
+        FirstLayerMaps(images_per_class=4, **arguments),
+        SensitivityMaps(methods=[Gradient(), SmoothGrad(samples=4)], **arguments),
+        PatternMonitor(count=20, **arguments),
     ]
 
 
@@ -155,7 +155,8 @@ def test_tensorboard_on_a_full_disk_keeps_what_it_has_and_the_reason_is_told(
     monkeypatch.setattr(RecordWriter, "write", write_while_there_is_room)
     # TensorBoard's own thread ends by the error.
     monkeypatch.setattr("threading.excepthook", lambda _: None)
-    run = Run(tmp_path, max_epochs=20, callbacks=[DiskFills(), *explanations()])
+    drawn_at_once = explanations(pictures_every_n_epochs=1)
+    run = Run(tmp_path, max_epochs=20, callbacks=[DiskFills(), *drawn_at_once])
     assert DiskFills.room < 0
     assert "No space left on device" in run.told[0]
     assert "No space left on device" in str(run.failure), "Lightning has nowhere to log to"

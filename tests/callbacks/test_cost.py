@@ -159,19 +159,3 @@ def test_a_stream_is_measured_at_the_end_of_its_first_epoch(
 
     run(trainer_in, clock, [Slow(clock, 10.0)], DataLoader(Stream()))
     assert "training about 40.0 s" in said()[0]
-
-
-@pytest.mark.parametrize(("seconds", "at_once"), [(0.7, True), (0.9, False)])
-def test_pictures_wait_for_the_end_where_they_take_more_than_a_fiftieth_of_the_epoch(
-    trainer_in: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, seconds: float, at_once: bool
-) -> None:
-    drawn: list[tuple[float, int]] = []
-
-    def draw(trainer: Any, found: Any, moment: Moment, note: Any) -> None:
-        drawn.append((moment.epoch, trainer.current_epoch))
-        clock.seconds += seconds
-
-    monkeypatch.setattr("firstlight.callbacks.explanation_callback.record_pictures", draw)
-    run(trainer_in, clock, [Slow(clock, 0.1)], max_epochs=4)
-    now = [0, 0, 1, 2, 3] if at_once else [0, 4, 4, 4, 4]
-    assert drawn == list(zip(range(5), now, strict=True))
