@@ -128,11 +128,13 @@ class LayerSums(NamedTuple):
         inputs: Σ x and Σ x², (2, groups, …), where each group of units has its own inputs.
         units: The sums of 1, z, [z > 0], the norm's scale, its square, of 1 where there is a norm,
             and of 1 where the layer sees the image, (7, units).
+        extremes: The maxima of z and of -z, (2, units).
     """
 
     products: Tensor
     inputs: Tensor
     units: Tensor
+    extremes: Tensor
 
     def pattern(self, layer: str, weight: Tensor, estimators: Collection[str]) -> Pattern:
         """Some patterns of a layer from its weight (units, …) without the norm.
@@ -145,8 +147,9 @@ class LayerSums(NamedTuple):
         resolution = torch.finfo(torch.promote_types(weight.dtype, torch.float32)).eps
         weight = weight.to(z.device).double()
         weight = weight * per_unit(self._scale(layer), weight)
-        units = _Units(layer, weight, z / count, resolution)
         mean, square = (_per_weight(moment, len(weight)) for moment in self.inputs / count[0])
+        vary = self._vary(weight, square, resolution)
+        units = _Units(layer, weight, z / count, resolution, vary)
         sums = self._by_regime(Regimes.of(estimators), mean * count[0])
         nothing = weight.new_empty(0)
         patterns = {
@@ -163,6 +166,14 @@ class LayerSums(NamedTuple):
             sees_image=bool(sees_image.any()),
             resolution=resolution,
         )
+
+    def _vary(self, weight: Tensor, square: Tensor, resolution: float) -> Tensor:
+        """True for units (units,) whose outputs z vary more than by rounding.
+
+        The sums cannot tell: over many equal samples their rounding grows with the number.
+        """
+        size = _norm(weight) * square.flatten(1).sum(1).sqrt() + self.extremes.abs().amax(0)
+        return self.extremes.sum(0) > 8 * resolution * size
 
     def _scale(self, layer: str) -> Tensor:
         """The scale of the one norm that belongs to the layer, (units,)."""
@@ -194,13 +205,14 @@ class LayerSums(NamedTuple):
 
 
 class _Units(NamedTuple):
-    """The units of a layer: its name, w (units, …), E[z] (units,), and the least share of a number
-    that is not rounding."""
+    """The units of a layer: its name, w (units, …), E[z] (units,), the least share of a number
+    that is not rounding, and which units vary (units,)."""
 
     layer: str
     weight: Tensor
     mean: Tensor
     resolution: float
+    vary: Tensor
 
     def pattern(self, xz: Tensor, x: Tensor, count: Tensor) -> Tensor:
         """k/(wᵀk) of one regime, up to a factor k = Σ xz - Σ x E[z]; 0 where wᵀk is rounding."""
@@ -213,7 +225,7 @@ class _Units(NamedTuple):
                 "are not",
             )
         size = _norm(weight) * _norm(xz)
-        defined = (count > 0) & (denominator.abs() > self.resolution * size)
+        defined = self.vary & (count > 0) & (denominator.abs() > self.resolution * size)
         k = torch.addcmul(xz, x, per_unit(mean, weight), value=-1)
         return k.mul_(per_unit(torch.where(defined, 1 / denominator, 0), weight))
 

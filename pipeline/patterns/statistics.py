@@ -100,6 +100,8 @@ class PatternStatistics(Metric):
             self._add_sums(f"products {name}", (self._regimes.products, units, *inputs), device)
             self._add_sums(f"inputs {name}", (2, groups, *inputs), device)
             self._add_sums(f"units {name}", (7, units), device)
+            lowest = torch.full((2, units), -torch.inf, dtype=torch.float64, device=device)
+            self.add_state(f"extremes {name}", lowest, dist_reduce_fx="max")
 
     def update(self, images: Tensor) -> None:
         """Add a batch.
@@ -174,6 +176,8 @@ class PatternStatistics(Metric):
             positions = (0, *range(2, z.ndim))
             sums.units[1] += z.sum(positions).to(device)
             sums.units[2] += active.sum(positions).to(device)
+            extremes = torch.stack((z.amax(positions), -z.amin(positions))).to(device)
+            torch.maximum(sums.extremes, extremes.to(sums.extremes), out=sums.extremes)
         scale = observation.scale
         factor = 1.0 if scale is None else scale.to(device).double()
         count = outputs.numel() // outputs.shape[1]

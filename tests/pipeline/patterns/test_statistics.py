@@ -600,3 +600,28 @@ def test_sums_are_kept_on_the_cpu_for_a_device_that_has_no_float64(
     monkeypatch.setattr(torch, "zeros", refusing)
     assert sums_device(torch.device("mps")) == torch.device("cpu")
     assert sums_device(torch.device("cpu")) == torch.device("cpu")
+
+
+class Still(nn.Module):
+    """Numbers that no image changes."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 0 * images.flatten(1)[:, :1] + self.numbers
+
+
+@pytest.mark.parametrize("count", [50, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_unit_whose_inputs_never_vary_has_no_pattern(dtype: torch.dtype, count: int) -> None:
+    """The rounding of sums over many equal samples is larger than one number's."""
+    torch.manual_seed(0)
+    numbers = torch.rand(30)
+    model = nn.Sequential(Still(numbers), nn.Linear(30, 4), nn.ReLU(), nn.Linear(4, 2)).to(dtype)
+    statistics = PatternStatistics(model)
+    statistics.update(torch.rand(count, 1, 2, 2, dtype=dtype))
+    for pattern in statistics.compute().values():
+        for regime in REGIMES:
+            assert pattern.undefined(regime).all()
