@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-import importlib
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
-from torch.utils.data import DataLoader
 
-LINES = [
-    ("lightning.pytorch", "firstlight.callbacks"),
-    # It compares classes, and takes those of a module for it.
-    ("pytorch_lightning", "firstlight.pytorch_lightning"),
-]
+PROGRAM = """
+import torch
+from PACKAGE import LightningModule
+from PACKAGE.cli import LightningCLI
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 
-@pytest.mark.parametrize(("package", "callbacks"), LINES)
+class Theirs(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, x):
+        return None, self.layers(x)
+
+    def training_step(self, batch, _):
+        x, labels = batch
+        return nn.functional.cross_entropy(self(x)[1], labels)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.rand(32, 1, 8, 8), torch.arange(32) % 4), 8)
+
+
+def second(module, x):
+    return module(x)[1]
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    LightningCLI(Theirs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "callbacks"),
+    [
+        ("lightning.pytorch", "firstlight.callbacks"),
+        # It compares classes, and takes those of a module for it.
+        ("pytorch_lightning", "firstlight.pytorch_lightning"),
+    ],
+)
 def test_callbacks_and_a_function_for_logits_are_named_in_its_yaml(
-    data: Any,
-    theirs: Any,
-    told: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    recwarn: Any,
-    package: str,
-    callbacks: str,
+    tmp_path: Path, package: str, callbacks: str
 ) -> None:
-    cli = pytest.importorskip(f"{package}.cli")
-    module = type(theirs(importlib.import_module(package)))
-
-    class WithData(module):  # type: ignore[misc, valid-type]
-        def __init__(self) -> None:
-            super().__init__(answer=lambda logits: (None, logits))
-
-        def train_dataloader(self) -> Any:
-            return DataLoader(data, 8)
-
-    Path(tmp_path, "my_project.py").write_text("def second(module, x):\n    return module(x)[1]\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    pytest.importorskip(f"{package}.cli")
     said = {"logits": "my_project.second", "class_names": ["a", "b", "c", "d"]}
     gradient = {"methods": [{"class_path": "firstlight.pipeline.Gradient"}]}
     chosen = [
@@ -59,10 +76,17 @@ def test_callbacks_and_a_function_for_logits_are_named_in_its_yaml(
         "enable_progress_bar": False,
         "callbacks": chosen,
     }
-    Path("theirs.yaml").write_text(yaml.safe_dump({"trainer": trainer}))
-    torch.manual_seed(0)
-    cli.LightningCLI(WithData, args=["fit", "--config=theirs.yaml"])
-    assert not told(recwarn)
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump({"trainer": trainer}))
+    (tmp_path / "my_project.py").write_text(PROGRAM.replace("PACKAGE", package))
+    # A process of its own: in one, the short names of both packages' callbacks are ambiguous.
+    run = subprocess.run(
+        [sys.executable, "my_project.py", "fit", "--config=theirs.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "could not explain" not in run.stderr
     (folder,) = tmp_path.glob("lightning_logs/version_0/plugins/firstlight")
     written = {str(path.parent.relative_to(folder)) for path in folder.rglob("*.safetensors")}
     assert written == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,6 +11,7 @@ from zipfile import is_zipfile
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 
 from firstlight.errors import ArgumentError
 
@@ -51,6 +53,13 @@ def _newest(folder: Path | None, pattern: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
+_TO_TRUST_IT = (
+    "if you trust whoever made it, --weights_only false runs the code in it"
+    if "weights_only" in signature(Trainer.fit).parameters
+    else "Lightning 2.6 or newer can be told to run the code in it"
+)
+
+
 def content_of(path: Path, weights_only: bool | None, argument: str = "ckpt_path") -> Content:
     """What the checkpoint holds; its tensors are read when they are used.
 
@@ -69,8 +78,8 @@ def content_of(path: Path, weights_only: bool | None, argument: str = "ckpt_path
         if is_zipfile(path):
             found = torch.load(path, weights_only=plain, mmap=True, map_location="cpu")
     except UnpicklingError:
-        said = "holds more than plain data; if you trust whoever made it, --weights_only false"
-        raise ArgumentError(argument, f"{said} runs the code in it", str(path)) from None
+        said = f"holds more than plain data; {_TO_TRUST_IT}"
+        raise ArgumentError(argument, said, str(path)) from None
     except RuntimeError:
         found = None  # a zip file of another kind, or one that is cut short
     if not isinstance(found, dict) or not {"state_dict", "global_step"} <= found.keys():
