@@ -78,8 +78,9 @@ def content_of(path: Path, weights_only: bool | None, argument: str = "ckpt_path
         if is_zipfile(path):
             found = torch.load(path, weights_only=plain, mmap=True, map_location="cpu")
     except UnpicklingError:
-        said = f"holds more than plain data; {_TO_TRUST_IT}"
-        raise ArgumentError(argument, said, str(path)) from None
+        raise ArgumentError(
+            argument, f"holds more than plain data; {_TO_TRUST_IT}", str(path)
+        ) from None
     except RuntimeError:
         found = None  # a zip file of another kind, or one that is cut short
     if not isinstance(found, dict) or not {"state_dict", "global_step"} <= found.keys():
