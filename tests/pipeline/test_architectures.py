@@ -161,6 +161,8 @@ def test_lrp_is_each_operations_rule_from_the_score_down_to_the_pixels(
     found: tuple[nn.Module, Tensor],
 ) -> None:
     model, images = found
+    # Attention biases that an earlier call kept would be constants that nobody learnt.
+    model.train().eval()
     reference = Reference(lambda x: logits(model, x), images)
     for method, constant_attention in ((LRP(), False), (LRP(softmax="constant"), True)):
         maps = method(model, images, CLASS)
