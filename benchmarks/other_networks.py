@@ -108,7 +108,8 @@ def _candidates(name: str) -> Iterator[tuple[nn.Module, int]]:
         model = _of_torchvision(member)
         yield from ((model, size) for size in (64, 96, 128))
         return
-    options = {"mlp_ratio": 1 / 64} if member.startswith("vgg") else {}  # all take gigabytes
+    # A VGG with its whole head takes gigabytes.
+    options: dict[str, Any] = {"mlp_ratio": 1 / 64} if member.startswith("vgg") else {}
     with suppress(TypeError):  # takes images of any size, or of one
         yield timm.create_model(member, num_classes=CLASSES, img_size=64), 64
     model = timm.create_model(member, num_classes=CLASSES, **options)
