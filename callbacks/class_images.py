@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,16 @@ from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.explanation_callback import ExplanationCallback
 from firstlight.callbacks.moment import Moment
 from firstlight.pipeline.drawing import Column, Picture, Sheet, Signed
-from firstlight.pipeline.inside import L2, Blur, Clip, Fooling, GradientAscent, Jitter
+from firstlight.pipeline.inside import (
+    L2,
+    Blur,
+    Clip,
+    Fooling,
+    FoolingImages,
+    GradientAscent,
+    Jitter,
+    PreferredImages,
+)
 from firstlight.pipeline.methods.logits import logits_of
 
 
@@ -62,24 +72,11 @@ class ClassImages(ExplanationCallback):
         found = (self.ascent or _ascent(images))(model, torch.zeros_like(images), classes)
         fooled = (self.fooling or Fooling())(model, images, (classes + 1) % logits.shape[1])
         real = logits.gather(1, classes[:, None]).squeeze(1)
-        names = self.outputs.names_of(fooled.predicted)
         sheet = Sheet(
             rows=self.outputs.names_of(classes),
             columns=[
                 Column("image", images, Picture(), notes=_notes("S = {:.1f}", real)),
-                Column(
-                    "likes best",
-                    found.images,
-                    Signed(cap=100),
-                    notes=_notes("S = {:.1f}", found.scores[-1]),
-                ),
-                Column("fools", fooled.images, Picture(), notes=[f"taken for {n}" for n in names]),
-                Column(
-                    "change",
-                    fooled.changes,
-                    Signed(cap=100),
-                    notes=_notes("length {:.2f}", fooled.norms),
-                ),
+                *_made(found, fooled, self.outputs.names_of(fooled.predicted)),
             ],
             title=f"What each class likes to see, and what fools the network, {when}",
             caption=f"S: score of the row's class. Fools: to see the next class. {Signed().legend}",
@@ -93,6 +90,16 @@ class ClassImages(ExplanationCallback):
                 "fooling_length": float(fooled.norms.mean()),
             },
         )
+
+
+def _made(found: PreferredImages, fooled: FoolingImages, names: Sequence[str]) -> list[Column]:
+    """The images that were made, with what the network says of them."""
+    likes, lengths = _notes("S = {:.1f}", found.scores[-1]), _notes("length {:.2f}", fooled.norms)
+    return [
+        Column("likes best", found.images, Signed(cap=100), notes=likes),
+        Column("fools", fooled.images, Picture(), notes=[f"taken for {n}" for n in names]),
+        Column("change", fooled.changes, Signed(cap=100), notes=lengths),
+    ]
 
 
 def _notes(text: str, values: Tensor) -> list[str | None]:
