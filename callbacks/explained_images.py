@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,22 +38,38 @@ class ExplainedImages(CommonArguments):
         self, trainer: Trainer, per_class: int, most_classes: int, most_bytes: int = MOST_BYTES
     ) -> Examples:
         """What the user's ``images`` returns, or images picked class by class."""
-        if self.images is not None:
-            return self._seen(given(trainer, self.images, self.unpack))
-        if self._run_state.stream:
-            stream = joined(self._run_state.stream)
-            return self._seen(first_of_each_class(stream, per_class, most_classes))
-        return self._seen(pick_per_class(trainer, self.unpack, per_class, most_classes, most_bytes))
+        return self._chosen(
+            trainer,
+            lambda stream: first_of_each_class(stream, per_class, most_classes),
+            lambda: pick_per_class(trainer, self.unpack, per_class, most_classes, most_bytes),
+        )
 
     def random_examples(
         self, trainer: Trainer, count: int, seed: int, most_bytes: int = MOST_BYTES
     ) -> Examples:
         """What the user's ``images`` returns, or a seeded choice of training images."""
+        return self._chosen(
+            trainer,
+            lambda stream: stream[:count],
+            lambda: pick_at_random(trainer, self.unpack, count, most_bytes, seed),
+        )
+
+    def _chosen(
+        self,
+        trainer: Trainer,
+        of_stream: Callable[[Examples], Examples],
+        picked: Callable[[], Examples],
+    ) -> Examples:
+        """The user's images, else some of the stream's, else those that are picked."""
         if self.images is not None:
-            return self._seen(given(trainer, self.images, self.unpack))
-        if self._run_state.stream:
-            return self._seen(joined(self._run_state.stream)[:count])
-        return self._seen(pick_at_random(trainer, self.unpack, count, most_bytes, seed))
+            examples = given(trainer, self.images, self.unpack)
+        elif self._run_state.stream:
+            examples = of_stream(joined(self._run_state.stream))
+        else:
+            examples = picked()
+        # One image tells the form of all; a part of the tensor would keep the whole of it.
+        self._run_state.seen = replace(examples, images=examples.images[:1].clone())
+        return examples
 
     def _picked(self, trainer: Trainer) -> Any:
         picked, stage = self._run_state.picked, stage_of(trainer)
@@ -60,11 +77,6 @@ class ExplainedImages(CommonArguments):
             picked[stage] = self.pick(trainer)
             self._run_state.stream.clear()
         return picked[stage]
-
-    def _seen(self, examples: Examples) -> Examples:
-        # One image tells the form of all; a part of the tensor would keep the whole of it.
-        self._run_state.seen = replace(examples, images=examples.images[:1].clone())
-        return examples
 
     def _lacks_data(self, trainer: Trainer) -> bool:
         known = self.images is not None or self._run_state.stream
