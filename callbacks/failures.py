@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from tqdm import tqdm
 
 from firstlight.callbacks.moment import Moment
 from firstlight.errors import FirstlightError
@@ -44,18 +45,24 @@ class Failures:
     def tell(self, moment: Moment) -> None:
         """Warn of what was noted since the last time."""
         for reason, callbacks in self._untold.values():
-            rank_zero_warn(
-                f"{_listed(callbacks)} could not explain the model ({moment}): "
-                f"{reason.rstrip('.?! ')}. "
-                "The run goes on; it will not say this again."
-            )
+            with _between_bars():
+                rank_zero_warn(
+                    f"{_listed(callbacks)} could not explain the model ({moment}): "
+                    f"{reason.rstrip('.?! ')}. "
+                    "The run goes on; it will not say this again."
+                )
         self._untold.clear()
 
     def say(self, text: str) -> None:
         """Say what is no failure, once."""
         if text not in self._said:
             self._said.add(text)
-            rank_zero_info(text)
+            with _between_bars():
+                rank_zero_info(text)
+
+
+_between_bars = tqdm.external_write_mode
+"""Takes tqdm's bars off the terminal, and draws them again afterwards."""
 
 
 _OF_TRAINERS: WeakKeyDictionary[Trainer, Failures] = WeakKeyDictionary()

@@ -81,15 +81,13 @@ def passes_shown(
 
 
 class _Tqdm:
-    def __init__(self, trainers: Any, name: str, expected: int | None) -> None:
+    def __init__(self, _: Any, name: str, expected: int | None) -> None:
         from tqdm import tqdm
 
-        # Below the bar of the epoch, as that of validation is.
-        below = 0 if trainers.trainer.global_step == 0 else 1
+        # tqdm puts it below the bar of the epoch, if there is one already.
         self._bar = tqdm(
             desc=name,
             total=expected,
-            position=2 * trainers.process_position + below,
             leave=False,
             dynamic_ncols=True,
             file=sys.stdout,

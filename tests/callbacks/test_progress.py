@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
 
+import pytest
+from tqdm import tqdm
+
+from firstlight.callbacks.failures import Failures
+from firstlight.callbacks.moment import Moment
 from firstlight.callbacks.progress import Passes
 
 
@@ -40,3 +45,19 @@ def test_a_bar_is_opened_once_two_seconds_are_over(
     assert passes.count == 5
     assert [bar.updates for bar in bars] == ([updates] if updates else [])
     assert all(bar.closed for bar in bars)
+
+
+def test_what_is_said_during_an_epoch_does_not_run_into_its_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "rank_zero_info", "rank_zero_warn":
+        monkeypatch.setattr(f"firstlight.callbacks.failures.{name}", print)
+    failures = Failures()
+    with tqdm(total=2, desc="Epoch 0", file=sys.stdout, ncols=60) as bar:
+        bar.update()
+        failures.say("Pictures are files")
+        failures.note("SensitivityMaps", "no moon")
+        failures.tell(Moment("fit", 1, 2))
+    lines = {line.split("\r")[-1] for line in capsys.readouterr().out.split("\n")}
+    assert "Pictures are files" in lines
+    assert any(line.startswith("SensitivityMaps could not explain") for line in lines)
