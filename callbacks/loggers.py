@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from firstlight.callbacks.private_tensorboard import add_png
+from firstlight.callbacks.private_tensorboard import add_png, quick_checksums
 from firstlight.pipeline.drawing import as_image, as_png
 
 Pictures = Mapping[str, Tensor]
@@ -77,11 +77,12 @@ def write_files(pictures: Pictures, step: int, folder: Path) -> None:
 
 @sends_pictures("TensorBoardLogger")
 def _(logger: Any, pictures: Pictures, step: int) -> None:
-    for tag, picture in pictures.items():
-        _, height, width = picture.shape
-        add_png(logger.experiment, tag, as_png(picture), (height, width), step)
-    # Whoever looks while the run goes on should not wait for the next epoch.
-    logger.experiment.flush()
+    with quick_checksums():
+        for tag, picture in pictures.items():
+            _, height, width = picture.shape
+            add_png(logger.experiment, tag, as_png(picture), (height, width), step)
+        # Whoever looks while the run goes on should not wait for the next epoch.
+        logger.experiment.flush()
 
 
 @sends_pictures("WandbLogger")
