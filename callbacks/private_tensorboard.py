@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import google_crc32c
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer import record_writer
-
-from firstlight.board.checksum import crc32c
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 
 def add_png(writer: Any, tag: str, png: bytes, size: tuple[int, int], step: int) -> None:
@@ -33,21 +32,15 @@ def add_png(writer: Any, tag: str, png: bytes, size: tuple[int, int], step: int)
 
 @contextmanager
 def quick_checksums() -> Iterator[None]:
-    """TensorBoard's own checksum, computed more quickly until the end of the block.
+    """TensorBoard's own checksum, computed by a library in C until the end of the block.
 
     It takes a picture byte by byte in Python, a tenth of a second for those of an epoch, and there
     is no public way to another one. What is written in the block must be flushed in it, since it is
     summed in a thread.
     """
-    theirs = record_writer.masked_crc32c
-    record_writer.masked_crc32c = _masked_crc32c
+    theirs = pywrap_tensorflow.crc32c
+    pywrap_tensorflow.crc32c = google_crc32c.value
     try:
         yield
     finally:
-        record_writer.masked_crc32c = theirs
-
-
-def _masked_crc32c(data: bytes) -> int:
-    """The checksum as files keep it: turned, and a number added (crc32c.h of TensorFlow)."""
-    checksum = crc32c(data)
-    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        pywrap_tensorflow.crc32c = theirs

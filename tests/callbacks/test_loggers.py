@@ -12,9 +12,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from firstlight.callbacks import SensitivityMaps
 from firstlight.callbacks.loggers import log_pictures, sends_pictures, takes_pictures
+from firstlight.callbacks.private_tensorboard import quick_checksums
 from firstlight.pipeline import Gradient
 
 PICTURE = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
@@ -28,6 +30,15 @@ def test_tensorboard_holds_the_very_pixels(tmp_path, board):
     shown = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
     assert image.step == 7
     assert np.array_equal(shown, PICTURE.permute(1, 2, 0).numpy())
+
+
+def test_the_quick_checksum_is_tensorboards_own():
+    theirs, messages = pywrap_tensorflow.crc32c, [bytes(range(n)) * 3 for n in range(20)]
+    with quick_checksums():
+        quick = [pywrap_tensorflow.masked_crc32c(message) for message in messages]
+        assert pywrap_tensorflow.crc32c is not theirs
+    assert pywrap_tensorflow.crc32c is theirs
+    assert quick == [pywrap_tensorflow.masked_crc32c(message) for message in messages]
 
 
 class Listed:
