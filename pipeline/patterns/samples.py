@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -180,20 +180,24 @@ def _padding(
     return tuple((pad, pad) for pad in _by_dimension(option, len(kernel)))
 
 
-class PixelSums:
-    """Sums over a layer's input by pixel, kept for other layers that take the same input next, as
-    the branches of a network do."""
+class InputSums:
+    """Sums over a layer's input, kept for other layers that take the same input next, as the
+    branches of a network do."""
 
     def __init__(self) -> None:
         self._input: Tensor | None = None
         self._version = 0
-        self._sums = torch.empty(0)
+        self._by_pixel = torch.empty(0)
+        self._by_tap: dict[Hashable, Tensor] = {}
 
     def of(self, call: LayerCall, x: Samples, device: torch.device) -> Tensor:
-        """:attr:`Samples.by_pixel` of a call, in float64 on a device."""
+        """:meth:`Samples.by_tap` of :attr:`Samples.by_pixel` of a call, in float64 on a device."""
         # A tensor of inference mode does not count how often it was written to.
         version = -1 if call.input.is_inference() else call.input._version
         if version < 0 or call.input is not self._input or version != self._version:
             self._input, self._version = call.input, version
-            self._sums = x.by_pixel.to(device).double()
-        return self._sums
+            self._by_pixel, self._by_tap = x.by_pixel.to(device).double(), {}
+        patch = x.kernel, x.stride, x.padding, x.dilation, x.groups
+        if patch not in self._by_tap:
+            self._by_tap[patch] = x.by_tap(self._by_pixel)
+        return self._by_tap[patch]

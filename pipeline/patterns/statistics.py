@@ -20,7 +20,7 @@ from firstlight.pipeline.patterns.pattern import (
     PatternName,
     Regimes,
 )
-from firstlight.pipeline.patterns.samples import PixelSums, Samples, sums_device, unit_outputs
+from firstlight.pipeline.patterns.samples import InputSums, Samples, sums_device, unit_outputs
 from firstlight.pipeline.tracing.first_layer import FirstLayers
 from firstlight.pipeline.tracing.images import checked_images
 from firstlight.pipeline.tracing.layer_observer import LayerObserver, Observation
@@ -118,13 +118,13 @@ class PatternStatistics(Metric):
         names = {id(weights[name]): name for name in self._names}
         called: set[str] = set()
 
-        pixel_sums = PixelSums()
+        input_sums = InputSums()
 
         def add(observation: Observation) -> None:
             called.add(observation.name)
             # The sums may have been made in inference mode, and only there may those be written to.
             with torch.inference_mode():
-                self._add(observation, pixel_sums)
+                self._add(observation, input_sums)
 
         with undisturbed(model), torch.no_grad():
             images = checked_images(model, images)
@@ -162,11 +162,11 @@ class PatternStatistics(Metric):
             for name in called
         }
 
-    def _add(self, observation: Observation, pixel_sums: PixelSums) -> None:
+    def _add(self, observation: Observation, input_sums: InputSums) -> None:
         sums = self._sums(observation.name)
         device = sums.units.device
         x, outputs = Samples.of(observation.call), unit_outputs(observation)
-        inputs = x.by_tap(pixel_sums.of(observation.call, x, device))
+        inputs = input_sums.of(observation.call, x, device)
         sums.inputs.add_(inputs.repeat_interleave(sums.inputs.shape[1] // x.groups, 1))
         for samples, z in x.parts(outputs):
             active = z.clamp(min=0)

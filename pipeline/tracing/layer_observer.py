@@ -62,7 +62,8 @@ class LayerObserver(OperationWatch):
         super().__init__()
         self._names = names
         self._report = report
-        self._outputs: LayerOutputs[Observation] = LayerOutputs()
+        # Without the outputs: these would hold themselves.
+        self._outputs: LayerOutputs[tuple[str, LayerCall]] = LayerOutputs()
         self._waiting: dict[int, Observation] = {}
 
     def operation(
@@ -71,9 +72,11 @@ class LayerObserver(OperationWatch):
         norm = fixed_norm(func, args, kwargs)
         layer = self._outputs.before(norm)
         if layer is not None and norm is not None:
-            layer = self._waiting.pop(id(norm.input), layer)
+            name, call = layer
+            waiting = self._waiting.pop(id(norm.input), None)
             output = func(*args, **kwargs)
-            self._report(replace(layer, output=output, scale=norm.scale))
+            call = call if waiting is None else waiting.call
+            self._report(Observation(name, call, output, norm.scale))
             return output
         if self._waiting and getattr(func, "__name__", "") not in _UNCHANGED:
             taken = tensors(args, kwargs)
@@ -84,9 +87,9 @@ class LayerObserver(OperationWatch):
         call = layer_call(func, args, kwargs)
         output = func(*args, **kwargs)
         if call is not None and id(call.weight) in self._names:
-            observation = Observation(self._names[id(call.weight)], call, output)
-            self._outputs.add(output, call, observation)
-            self._waiting[id(output)] = observation
+            name = self._names[id(call.weight)]
+            self._outputs.add(output, call, (name, call))
+            self._waiting[id(output)] = Observation(name, call, output)
         return output
 
     def _keep_inputs(self, written: list[Tensor]) -> None:

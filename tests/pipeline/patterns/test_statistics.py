@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import pickle
 import random
 from collections.abc import Callable
@@ -389,27 +388,6 @@ def test_states_are_sums_in_float64_known_before_the_first_image() -> None:
     shapes = [state.shape for state in statistics.metric_state.values()]
     statistics.update(pictures())
     assert [state.shape for state in statistics.metric_state.values()] == shapes
-
-
-def test_nothing_is_kept_of_the_images_however_many_there_are() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 5))
-    images = pictures(64, 1, 12, 12).float()
-
-    def held(batches: int) -> int:
-        statistics = PatternStatistics(model)
-        for _ in range(batches):
-            statistics.update(images)
-        gc.collect()
-        # One without numbers may have no storage.
-        tensors = (o for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter))
-        found = [tensor for tensor in tensors if tensor.numel()]
-        return sum(
-            {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in found}.values()
-        )
-
-    held(1)
-    assert held(8) == held(1)
 
 
 def test_the_model_is_no_part_of_the_metric() -> None:
