@@ -72,11 +72,11 @@ class LayerObserver(OperationWatch):
         norm = fixed_norm(func, args, kwargs)
         layer = self._outputs.before(norm)
         if layer is not None and norm is not None:
-            name, call = layer
+            name, as_it_was = layer
             waiting = self._waiting.pop(id(norm.input), None)
             output = func(*args, **kwargs)
-            call = call if waiting is None else waiting.call
-            self._report(Observation(name, call, output, norm.scale))
+            at_work = as_it_was if waiting is None else waiting.call
+            self._report(Observation(name, at_work, output, norm.scale))
             return output
         if self._waiting and getattr(func, "__name__", "") not in _UNCHANGED:
             taken = tensors(args, kwargs)
