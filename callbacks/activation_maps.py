@@ -12,10 +12,11 @@ from firstlight.callbacks import families
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.explanation_callback import ExplanationCallback
-from firstlight.callbacks.layers import named_layers, outer_convolutions
+from firstlight.callbacks.layers import outer_convolutions
 from firstlight.callbacks.moment import Moment
 from firstlight.pipeline.drawing import Column, Picture, Positive, Sheet
 from firstlight.pipeline.inside import activation_maps, share_of_zeros
+from firstlight.pipeline.tracing.layers import module_named
 
 
 @checked
@@ -46,7 +47,7 @@ class ActivationMaps(ExplanationCallback):
 
     def check(self, model: LightningModule) -> None:
         if self.layer is not None:
-            named_layers(model, "layer", [self.layer])
+            module_named(model, self.layer)
 
     def pick(self, trainer: Trainer) -> Examples:
         return self.examples(trainer, self.images_per_class, self.most_classes)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
-from firstlight.callbacks.failures import failures_of
+from firstlight.callbacks.moment import Moment
 from firstlight.callbacks.schedule import Schedule
 
 _TOLD_ABOVE = 0.1
@@ -23,37 +23,71 @@ _FEWEST_BATCHES = 20
 _QUICK = 5.0
 """Seconds."""
 
+_Some = TypeVar("_Some", bound=Schedule)
+
+
+@dataclass
+class Cost:
+    """The seconds that a callback's explanations take in a run."""
+
+    latest: float = math.inf
+    times: int = 0
+    fails: bool = False
+
+    @property
+    def most(self) -> float:
+        """The latest explanation took these; a later one takes no more."""
+        return 0.0 if self.fails else self.latest
+
+    @property
+    def is_measured(self) -> bool:
+        """True from the second explanation on: the first one loads what later ones find."""
+        return self.times > 1 or self.fails
+
+    @property
+    def is_quickly_measured(self) -> bool:
+        """True where a second explanation, to measure it, takes a few seconds at most."""
+        return not self.is_measured and self.most < _QUICK
+
 
 class Costs:
-    """The seconds that explaining takes in a run, of all its callbacks together."""
+    """The seconds that explaining and training take in a run.
+
+    Attributes:
+        epoch_began: When the epoch began, by a clock that stands still during explanations.
+        epoch_ended: When its last batch of training or validation ended, so far.
+    """
 
     def __init__(self) -> None:
-        self._explaining: dict[int, float] = {}
-        self._times: Counter[int] = Counter()
-        self._fails: set[int] = set()
+        self._of: WeakKeyDictionary[Schedule, Cost] = WeakKeyDictionary()
         self._spent = 0.0
         self._batches = 0
         self._began: float | None = None
         self._is_known = False
+        self.epoch_began = self.epoch_ended = 0.0
 
     @property
     def now(self) -> float:
         """A clock that stands still while there is an explanation."""
         return time.perf_counter() - self._spent
 
+    def of(self, callback: Schedule) -> Cost:
+        """The cost of one callback."""
+        return self._of.setdefault(callback, Cost())
+
     @contextmanager
-    def explaining(self, callback: object) -> Iterator[None]:
+    def explaining(self, callback: Schedule) -> Iterator[None]:
         """Count what is inside as the callback's latest explanation; none where it fails."""
-        key, before = id(callback), self._spent
+        cost, before = self.of(callback), self._spent
         try:
             with self.stopped():
                 yield
-            self._times[key] += 1
+            cost.times += 1
         except Exception:
-            self._fails.add(key)
+            cost.fails = True
             raise
         finally:
-            self._explaining[key] = self._spent - before
+            cost.latest = self._spent - before
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -64,22 +98,17 @@ class Costs:
         finally:
             self._spent += self.now - began
 
-    def most_seconds(self, callback: object) -> float:
-        """The callback's latest explanation took these; a later one takes no more."""
-        if id(callback) in self._fails:
-            return 0.0
-        return self._explaining.get(id(callback), math.inf)
-
-    def is_measured(self, callback: object) -> bool:
-        """True from the second explanation on: the first one loads what later ones find."""
-        return self._times[id(callback)] > 1 or id(callback) in self._fails
-
-    def is_quickly_tried(self, callback: object) -> bool:
-        """True where a second explanation, to measure it, takes a few seconds at most."""
-        return not self.is_measured(callback) and self.most_seconds(callback) < _QUICK
+    def numbers(self, seconds: float, moment: Moment) -> dict[str, float]:
+        """The cost of an explanation, beside the epoch's own time where that is over."""
+        is_over = moment.stage == "fit" and not (moment.is_control or moment.is_within_epoch)
+        epoch = self.epoch_ended - self.epoch_began
+        if is_over and epoch > 0:
+            return {"seconds": seconds, "share_of_epoch": seconds / epoch}
+        return {"seconds": seconds}
 
     def epoch_begins(self) -> None:
-        """Begin to measure the first epoch."""
+        """Begin to measure an epoch."""
+        self.epoch_began = self.now
         if self._began is None:
             self._began = self.now
 
@@ -96,17 +125,45 @@ class Costs:
         if self._is_known or self._began is None:
             return None
         self._batches += not ends
-        done = self._batches - 1
-        self._is_known = ends or self._batches >= batches
-        if not self._is_known:
-            if self._batches == 1:
-                self._began = self.now
-            self._is_known = done >= max(_FEWEST_BATCHES, batches / 10)
+        done, is_over = self._batches - 1, ends or self._batches >= batches
+        if self._batches == 1 and not is_over:
+            self._began = self.now
+        self._is_known = is_over or done >= max(_FEWEST_BATCHES, batches / 10)
         if not self._is_known:
             return None
-        counted = max(done, 1)
         total = self._batches if batches == math.inf else batches
-        return (self.now - self._began) / counted * total
+        return (self.now - self._began) / max(done, 1) * total
+
+    def unsure(self, callbacks: Sequence[_Some], batches: float, epoch: float) -> list[_Some]:
+        """The callbacks to measure first, where explaining seems to take more than a tenth.
+
+        Args:
+            callbacks: Those that explain.
+            batches: Of an epoch.
+            epoch: The seconds of training in it.
+        """
+        if self._in_epoch(callbacks, batches) <= _TOLD_ABOVE * epoch:
+            return []
+        return [callback for callback in callbacks if not self.of(callback).is_measured]
+
+    def line(self, callbacks: Sequence[Schedule], batches: float, epoch: float) -> str | None:
+        """What explaining costs, where it is more than a tenth of the seconds of an epoch."""
+        total = self._in_epoch(callbacks, batches)
+        if total <= _TOLD_ABOVE * epoch:
+            return None
+        by_name = ", ".join(f"{type(c).__name__} {self.of(c).most:.1f} s" for c in callbacks)
+        fewer = math.floor(sum(self.of(c).most for c in callbacks) / (_TOLD_ABOVE * epoch)) + 1
+        alone = (
+            " without every_n_train_steps" if any(c.every_n_train_steps for c in callbacks) else ""
+        )
+        return (
+            f"Explaining takes about {total:.1f} s an epoch ({by_name}), training about "
+            f"{epoch:.1f} s. every_n_epochs={fewer}{alone} brings it below a tenth of the training "
+            "time."
+        )
+
+    def _in_epoch(self, callbacks: Sequence[Schedule], batches: float) -> float:
+        return sum(c.explanations_in_epoch(batches) * self.of(c).most for c in callbacks)
 
 
 _OF_TRAINERS: WeakKeyDictionary[Trainer, Costs] = WeakKeyDictionary()
@@ -120,48 +177,3 @@ def costs_of(trainer: Trainer) -> Costs:
 def forget_costs(trainer: Trainer) -> None:
     """Begin another run."""
     _OF_TRAINERS.pop(trainer, None)
-
-
-class Explains(Protocol):
-    """A callback that explains."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """When it does."""
-
-    def try_out(self, trainer: Trainer, module: LightningModule) -> None:
-        """Explain the model to see what that costs, and keep nothing else of it."""
-
-
-def tell_cost(
-    trainer: Trainer,
-    module: LightningModule,
-    callbacks: Sequence[Explains],
-    epoch: float,
-) -> None:
-    """Say what explaining costs where it is more than a tenth of the seconds of an epoch.
-
-    Where that is not sure, the model is explained once or twice more, to measure it.
-    """
-    costs, batches = costs_of(trainer), trainer.num_training_batches
-    often = [callback.schedule.explanations_in_epoch(batches) for callback in callbacks]
-    while True:
-        most = [costs.most_seconds(callback) for callback in callbacks]
-        total = sum(n * s for n, s in zip(often, most, strict=True))
-        if total <= _TOLD_ABOVE * epoch:
-            return
-        unsure = [callback for callback in callbacks if not costs.is_measured(callback)]
-        if not unsure:
-            break
-        for callback in unsure:
-            callback.try_out(trainer, module)
-    by_name = ", ".join(
-        f"{type(c).__name__} {s:.1f} s" for c, s in zip(callbacks, most, strict=True)
-    )
-    fewer = math.floor(sum(most) / (_TOLD_ABOVE * epoch)) + 1
-    by_steps = any(c.schedule.every_n_train_steps for c in callbacks)
-    alone = " without every_n_train_steps" if by_steps else ""
-    failures_of(trainer).say(
-        f"Explaining takes about {total:.1f} s an epoch ({by_name}), training about {epoch:.1f} s. "
-        f"every_n_epochs={fewer}{alone} brings it below a tenth of the training time."
-    )

@@ -37,7 +37,10 @@ class Examples:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.images, self.labels))
 
-    def __getitem__(self, some: slice) -> Examples:
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, some: slice | Sequence[int]) -> Examples:
         labels, answers = (None if t is None else t[some] for t in (self.labels, self.answers))
         return replace(self, images=self.images[some], labels=labels, answers=answers)
 
@@ -87,17 +90,18 @@ def read(unpack: Unpack, batch: Any) -> Examples:
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """Several examples as one."""
-
-    def together(tensors: list[Tensor | None]) -> Tensor | None:
-        known = [tensor for tensor in tensors if tensor is not None]
-        return torch.cat(known) if len(known) == len(parts) else None
-
     return Examples(
         torch.cat([part.images for part in parts]),
-        together([part.labels for part in parts]),
+        all_joined([part.labels for part in parts]),
         parts[0].form,
-        together([part.answers for part in parts]),
+        all_joined([part.answers for part in parts]),
     )
+
+
+def all_joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """The parts of something as one tensor; None where one of them is not known."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
 
 
 def leaves(value: Any) -> Iterable[Any]:

@@ -14,11 +14,12 @@ from firstlight.callbacks.examples import Examples, joined, read
 from firstlight.callbacks.failures import failures_of
 from firstlight.callbacks.picking import (
     MOST_BYTES,
+    IndexedImages,
     first_of_each_class,
     given,
-    is_any_indexable,
-    pick_at_random,
-    pick_per_class,
+    indexable_loader,
+    indexed_images,
+    some_at_random,
 )
 from firstlight.callbacks.private_lightning import stage_of
 from firstlight.callbacks.run_state import RunState
@@ -34,39 +35,31 @@ class ExplainedImages(CommonArguments):
     def pick(self, trainer: Trainer) -> Any:
         """The data to explain; called once, what it returns is kept."""
 
-    def examples(
-        self, trainer: Trainer, per_class: int, most_classes: int, most_bytes: int = MOST_BYTES
-    ) -> Examples:
+    def examples(self, trainer: Trainer, per_class: int, most_classes: int) -> Examples:
         """What the user's ``images`` returns, or images picked class by class."""
-        return self._chosen(
-            trainer,
-            lambda stream: first_of_each_class(stream, per_class, most_classes),
-            lambda: pick_per_class(trainer, self.unpack, per_class, most_classes, most_bytes),
-        )
+        return self._chosen(trainer, lambda s: first_of_each_class(s, per_class, most_classes))
 
     def random_examples(
         self, trainer: Trainer, count: int, seed: int, most_bytes: int = MOST_BYTES
     ) -> Examples:
         """What the user's ``images`` returns, or a seeded choice of training images."""
         return self._chosen(
-            trainer,
-            lambda stream: stream[:count],
-            lambda: pick_at_random(trainer, self.unpack, count, most_bytes, seed),
+            trainer, lambda source: some_at_random(source, count, most_bytes, seed), train=True
         )
 
     def _chosen(
         self,
         trainer: Trainer,
-        of_stream: Callable[[Examples], Examples],
-        picked: Callable[[], Examples],
+        some_of: Callable[[Examples | IndexedImages], Examples],
+        train: bool = False,
     ) -> Examples:
-        """The user's images, else some of the stream's, else those that are picked."""
+        """The user's images, else some of the stream's or of the trainer's data set."""
         if self.images is not None:
             examples = given(trainer, self.images, self.unpack)
         elif self._run_state.stream:
-            examples = of_stream(joined(self._run_state.stream))
+            examples = some_of(joined(self._run_state.stream))
         else:
-            examples = picked()
+            examples = some_of(indexed_images(trainer, self.unpack, train))
         # One image tells the form of all; a part of the tensor would keep the whole of it.
         self._run_state.seen = replace(examples, images=examples.images[:1].clone())
         return examples
@@ -80,7 +73,7 @@ class ExplainedImages(CommonArguments):
 
     def _lacks_data(self, trainer: Trainer) -> bool:
         known = self.images is not None or self._run_state.stream
-        return not (known or is_any_indexable(trainer))
+        return not known and indexable_loader(trainer) is None
 
     def _keep(self, trainer: Trainer, batch: Any) -> None:
         """Keep the first batches of a stream, as they reach the module."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from firstlight.callbacks.common_arguments import Logits, ReadingArguments
 from firstlight.callbacks.examples import Examples, Form
 from firstlight.callbacks.outputs import (
     ADVICE,
-    Head,
     NoLogits,
     Outputs,
     check_labels,
@@ -22,12 +21,6 @@ from firstlight.callbacks.outputs import (
 )
 from firstlight.errors import FirstlightError
 from firstlight.pipeline.methods.logits import Sigmoids
-
-Logits = Callable[[nn.Module, Any], Any]
-"""From the module and its images to logits (N, K).
-
-A command line refuses functions without annotations where a Tensor is asked for.
-"""
 
 
 class TakenModule(nn.Module):
@@ -88,18 +81,10 @@ class ExplainedModule(TakenModule):
         return F.linear(logits, logits.new_tensor([[-0.5], [0.5]])) if self._two else logits
 
 
-class HowOutputsAreHad(Protocol):
-    """What a user says of the outputs, see
-    :class:`~firstlight.callbacks.common_arguments.CommonArguments`."""
-
-    logits: Logits | None
-    head: Head | None
-
-
 def as_explained(
     module: nn.Module,
     examples: Examples,
-    said: HowOutputsAreHad,
+    said: ReadingArguments,
     two_classes: bool = True,
     needs_logits: bool = True,
 ) -> tuple[nn.Module, Outputs]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from firstlight.arguments import checked
-from firstlight.callbacks.cost import costs_of, forget_costs, tell_cost
+from firstlight.callbacks.cost import costs_of, forget_costs
 from firstlight.callbacks.explained_images import ExplainedImages
 from firstlight.callbacks.explained_module import as_explained
 from firstlight.callbacks.explanation import Explanation
@@ -104,14 +104,12 @@ class ExplanationCallback(ExplainedImages, Callback):
         run.control_awaits_data = due and self._lacks_data(trainer)
         explained = due and not run.control_awaits_data
         self._at(trainer, pl_module, Moment("fit"), explained)
-        if explained and trainer.is_global_zero and costs_of(trainer).is_quickly_tried(self):
+        if explained and trainer.is_global_zero and costs_of(trainer).of(self).is_quickly_measured:
             # Here rather than within an epoch.
             self.try_out(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        costs = costs_of(trainer)
-        costs.epoch_begins()
-        self._run_state.epoch_began = costs.now
+        costs_of(trainer).epoch_begins()
 
     def on_validation_batch_start(
         self,
@@ -141,24 +139,25 @@ class ExplanationCallback(ExplainedImages, Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        run = self._run_state
-        run.epoch_ended = costs_of(trainer).now
+        run, costs = self._run_state, costs_of(trainer)
+        costs.epoch_ended = costs.now
         self._tell_cost(trainer, pl_module)
         if trainer.global_step == run.steps:
             return  # gradients are accumulated
         run.steps = trainer.global_step
         # Lightning counts the step after this hook.
         moment = Moment("fit", epochs_done(trainer, batch_idx), steps_done(trainer) + 1)
-        if moment.is_within_epoch and self.schedule.explains(moment):
+        if moment.is_within_epoch and self.explains(moment):
             self._at(trainer, pl_module, moment)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._run_state.epoch_ended = costs_of(trainer).now
+        costs = costs_of(trainer)
+        costs.epoch_ended = costs.now
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tell_cost(trainer, pl_module, ends=True)
         moment = Moment("fit", trainer.current_epoch + 1, steps_done(trainer))
-        self._at(trainer, pl_module, moment, self.schedule.explains(moment))
+        self._at(trainer, pl_module, moment, self.explains(moment))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._run_state.undrawn is not None:
@@ -203,12 +202,18 @@ class ExplanationCallback(ExplainedImages, Callback):
         return found or [self]
 
     def _tell_cost(self, trainer: Trainer, module: LightningModule, ends: bool = False) -> None:
-        callbacks = self._all(trainer)
+        callbacks, costs = self._all(trainer), costs_of(trainer)
         if not trainer.is_global_zero or callbacks[-1] is not self:
             return
-        epoch = costs_of(trainer).epoch_of(trainer.num_training_batches, ends)
-        if epoch is not None:
-            tell_cost(trainer, module, callbacks, epoch)
+        batches = trainer.num_training_batches
+        epoch = costs.epoch_of(batches, ends)
+        if epoch is None:
+            return
+        while unsure := costs.unsure(callbacks, batches, epoch):
+            for callback in unsure:
+                callback.try_out(trainer, module)
+        if line := costs.line(callbacks, batches, epoch):
+            failures_of(trainer).say(line)
 
     def try_out(self, trainer: Trainer, module: LightningModule) -> None:
         """Explain the model to see what that costs, and keep nothing else of it."""
@@ -231,7 +236,7 @@ class ExplanationCallback(ExplainedImages, Callback):
                 picked = self._picked(trainer)
                 found = self.explain(self._explained(trainer, pl_module), picked, moment)
             run.passes = None if passes is None else passes.count
-        found.scalars.update(run.cost(time.perf_counter() - began, moment))
+        found.scalars.update(costs_of(trainer).numbers(time.perf_counter() - began, moment))
         for reason in found.failures:
             failures_of(trainer).note(f"{name} (in part)", reason)
         return found.tagged(moment.prefix + self.family)
@@ -242,7 +247,7 @@ class ExplanationCallback(ExplainedImages, Callback):
             with costs.explaining(self):
                 found = self.found(trainer, pl_module, moment)
                 record(trainer, found, moment, note)
-            drawn = self.schedule.draws(moment)
+            drawn = self.draws(moment)
             self._run_state.undrawn = None if drawn else (found, moment)
             if drawn:
                 self._draw(trainer, found, moment)

@@ -1,27 +1,10 @@
-"""The layers that are looked into, by name or by what they are."""
+"""The layers that are looked into where none is named."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
-from firstlight.errors import ArgumentError, FirstlightError
-
-
-def named_layers(model: nn.Module, argument: str, layers: Sequence[str]) -> list[str]:
-    """The layers, all of which the model has.
-
-    Raises:
-        ArgumentError: there is no such layer.
-    """
-    known = [name for name, _ in model.named_modules() if name]
-    for layer in layers:
-        if layer not in known:
-            raise ArgumentError(
-                argument, f"the model has no such layer, but {', '.join(known)}", layer
-            )
-    return list(layers)
+from firstlight.errors import FirstlightError
 
 
 def outer_convolutions(model: nn.Module) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -57,12 +57,35 @@ DEFAULT_NUMBERS: tuple[MapNumber, ...] = (
 )
 
 
+class Explained(NamedTuple):
+    """The scores that maps are of, and when.
+
+    Attributes:
+        model: ``model(images)`` is logits.
+        images: (N, C, H, W).
+        target: (N,), the outputs that are explained.
+        head: The meaning of the outputs.
+        when: The moment.
+    """
+
+    model: nn.Module
+    images: Tensor
+    target: Tensor
+    head: Head
+    when: Moment
+
+    @property
+    def degradation(self) -> ImageDegradation:
+        """How the probability goes as patches of the images do."""
+        shares: Literal["softmax", "sigmoid"] = "sigmoid" if self.head == "several" else "softmax"
+        return ImageDegradation(steps=12, probability=shares)
+
+
 class MapNumbers:
     """The chosen numbers, and the earlier maps that some of them compare with."""
 
     def __init__(self, numbers: Sequence[MapNumber]) -> None:
         self.numbers = numbers
-        self._degradation = ImageDegradation(steps=12)
         self.forget()
 
     def forget(self) -> None:
@@ -84,26 +107,21 @@ class MapNumbers:
         self,
         methods: Mapping[str, Method],
         maps: Mapping[str, Tensor],
-        model: nn.Module,
-        images: Tensor,
-        target: Tensor,
-        when: Moment,
-        head: Head,
+        explained: Explained,
     ) -> dict[str, float]:
         """The numbers by ``<number>/<method>``, averaged over the images."""
-        numbers = [n for n in self.numbers if head != "values" or n not in OF_PROBABILITIES]
-        shares: Literal["softmax", "sigmoid"] = "sigmoid" if head == "several" else "softmax"
-        self._degradation = ImageDegradation(steps=12, probability=shares)
         found = {}
-        for number in numbers:
+        for number in self.numbers:
+            if explained.head == "values" and number in OF_PROBABILITIES:
+                continue
             for name, own in maps.items():
-                value = self._number(number, name, methods[name], own, model, images, target, when)
+                value = self._number(number, name, methods[name], own, explained)
                 if value is not None:
                     found[f"{number}/{name}"] = float(value.nanmean())
-        if "degradation" in numbers:
-            at_random = self._degradation.random_removal(model, images)
-            found["degradation/random"] = float(degradation_area(at_random).nanmean())
-        self._keep(maps, when)
+            if number == "degradation":
+                at_random = explained.degradation.random_removal(explained.model, explained.images)
+                found["degradation/random"] = float(degradation_area(at_random).nanmean())
+        self._keep(maps, explained.when)
         return found
 
     def _number(
@@ -112,12 +130,10 @@ class MapNumbers:
         name: str,
         method: Method,
         maps: Tensor,
-        model: nn.Module,
-        images: Tensor,
-        target: Tensor,
-        when: Moment,
+        explained: Explained,
     ) -> Tensor | None:
         """One number per image; None where there is nothing to compare with."""
+        model, images, target, _, when = explained
         match number:
             case "tv":
                 return total_variation(maps)
@@ -128,9 +144,9 @@ class MapNumbers:
             case "magnitude":
                 return magnitude(maps)
             case "degradation":
-                return degradation_area(self._degradation.removal(model, images, maps))
+                return degradation_area(explained.degradation.removal(model, images, maps))
             case "insertion":
-                return degradation_area(self._degradation.insertion(model, images, maps))
+                return degradation_area(explained.degradation.insertion(model, images, maps))
             case "change":
                 return map_changes(method, model, images, target, draws=1, maps=maps)
             case "randomisation":

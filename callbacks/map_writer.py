@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Subset
 
 from firstlight.arguments import Count, checked
-from firstlight.callbacks.examples import Examples, Unpack, leaves, read, unpack
-from firstlight.callbacks.explained_module import Logits, as_explained
-from firstlight.callbacks.outputs import Head, Outputs
+from firstlight.board.whole_file import write_whole
+from firstlight.callbacks.common_arguments import ReadingArguments
+from firstlight.callbacks.examples import Examples, leaves, read
+from firstlight.callbacks.explained_module import as_explained
+from firstlight.callbacks.outputs import Outputs
 from firstlight.callbacks.picking import is_indexable
 from firstlight.callbacks.whole_model import needs_whole_model
 from firstlight.callbacks.written_maps import (
@@ -26,7 +28,6 @@ from firstlight.callbacks.written_maps import (
     joined,
     plain,
     write_shard,
-    write_whole,
 )
 from firstlight.errors import ArgumentError, FirstlightError
 from firstlight.pipeline import Method, SmoothGrad, undisturbed
@@ -35,7 +36,7 @@ from firstlight.pipeline.methods.logits import logits_of
 
 @checked
 @dataclass(eq=False)
-class MapWriter(BasePredictionWriter):
+class MapWriter(BasePredictionWriter, ReadingArguments):
     """Writes a map of every image that ``trainer.predict`` sees, in shards that it resumes from.
 
     Each process writes its own images, so it works with any strategy that gives every process the
@@ -45,15 +46,10 @@ class MapWriter(BasePredictionWriter):
 
     Args:
         folder: where the shards go.
-        method: what is computed, of the predicted class; None for :class:`SmoothGrad`.
+        method: what is computed, of the predicted class, the strongest of several labels or the
+            first value; None for :class:`SmoothGrad`.
         batches_per_shard: how many batches make up a shard.
         dtype: of the maps on disk, ``"float16"`` or ``"float32"``.
-        unpack: from a batch to ``(images, labels)``.
-        logits: from the module and images to logits (N, K); None calls the module and takes the
-            tensor that it returns, its ``logits``, or the entry of that name.
-        head: the meaning of the outputs: "classes", one of K; "binary", one logit, whose class is
-            1 above 0; "several" labels, of which the strongest is explained; "values", of which the
-            first is. None goes by labels and shapes.
 
     Raises:
         ArgumentError: an argument is not as described; when the run starts, the folder holds maps
@@ -64,9 +60,6 @@ class MapWriter(BasePredictionWriter):
     method: Method | None = None
     batches_per_shard: Count = 16
     dtype: Literal["float16", "float32"] = "float32"
-    unpack: Unpack = unpack
-    logits: Logits | None = None
-    head: Head | None = None
 
     _explained: tuple[nn.Module, Outputs] | None = field(default=None, init=False, repr=False)
     _shard: list[WrittenMaps] = field(default_factory=list, init=False, repr=False)
@@ -91,8 +84,7 @@ class MapWriter(BasePredictionWriter):
             )
         trainer.strategy.barrier()
         if trainer.is_global_zero and not manifest.exists():
-            manifest.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(manifest, json.dumps(settings, indent=1).encode())
+            write_whole(manifest, json.dumps(settings, indent=1).encode(), outlasts_power=True)
         trainer.strategy.barrier()
 
     def write_on_batch_end(

@@ -14,11 +14,12 @@ from firstlight.callbacks import families
 from firstlight.callbacks.examples import Examples
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.explanation_callback import ExplanationCallback
-from firstlight.callbacks.layers import named_layers, outer_convolutions
+from firstlight.callbacks.layers import outer_convolutions
 from firstlight.callbacks.moment import Moment
 from firstlight.pipeline import GuidedBackprop, Method
 from firstlight.pipeline.drawing import Column, Picture, Sheet, Signed, input_picture
 from firstlight.pipeline.inside import StrongestPatches, crop
+from firstlight.pipeline.tracing.layers import module_named
 
 _MOST_BYTES = 2**26
 _VALUES_PER_PASS = 2**20
@@ -55,8 +56,8 @@ class MaximallyActivatingPatches(ExplanationCallback):
     seed: Natural = 0
 
     def check(self, model: LightningModule) -> None:
-        if self.layers is not None:
-            named_layers(model, "layer", self.layers)
+        for layer in self.layers or ():
+            module_named(model, layer)
 
     def pick(self, trainer: Trainer) -> Examples:
         return self.random_examples(trainer, self.count, self.seed, _MOST_BYTES)

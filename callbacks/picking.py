@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from torch.utils.data import (
 from firstlight.callbacks.examples import (
     Examples,
     Unpack,
+    all_joined,
     are_several_labels,
     classes_of,
     joined,
@@ -40,45 +42,78 @@ _MOST_LOOKED_AT = 1000
 _LOOKED_AT_ONCE = 100
 
 
-class NotIndexable(FirstlightError):
-    """The data are a stream: no image can be asked for by its place."""
+@dataclass(frozen=True, eq=False)
+class IndexedImages:
+    """The images of a loader's data set by their places, as validation gets them."""
+
+    trainer: Trainer
+    loader: DataLoader[Any]
+    unpack: Unpack
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.loader.dataset))
+
+    def __getitem__(self, places: Sequence[int]) -> Examples:
+        batch = _batch(self.loader, list(places))
+        return read(self.unpack, as_validation_batch(self.trainer, batch))
+
+    @property
+    def answers(self) -> Tensor | None:
+        """The labels; those of the first items, where the data set does not tell them."""
+        if (known := _known_labels(self.loader.dataset)) is not None:
+            return known
+        first = range(len(self))[:_MOST_LOOKED_AT]
+        starts = range(0, len(first), _LOOKED_AT_ONCE)
+        found = all_joined([self[first[i : i + _LOOKED_AT_ONCE]].answers for i in starts])
+        return None if found is None else found.cpu()
 
 
-def pick_per_class(
-    trainer: Trainer,
-    unpack: Unpack,
-    per_class: int,
-    most_classes: int,
-    most_bytes: int = MOST_BYTES,
+def indexed_images(trainer: Trainer, unpack: Unpack, train: bool) -> IndexedImages:
+    """Those of the trainer's loader for what it does now, see :func:`indexable_loader`.
+
+    Raises:
+        FirstlightError: the data are streams: no image can be asked for by its place.
+    """
+    loader = indexable_loader(trainer, train)
+    if loader is None:
+        raise FirstlightError(
+            "no data set of the trainer can be indexed, and no batch was seen yet; pass the "
+            "callback images=, a function from the trainer to (images, labels)"
+        )
+    return IndexedImages(trainer, loader, unpack)
+
+
+def first_of_each_class(
+    source: Examples | IndexedImages, per_class: int, most_classes: int
 ) -> Examples:
-    """The first ``per_class`` images of each of the first ``most_classes`` classes, class by class.
+    """The first images of each of the first classes, class by class; equally many fewer of each
+    where memory would not hold them.
 
     Where several labels belong to an image, its label is the class that it was picked for.
 
     Raises:
-        NotIndexable: there is no data set that can be indexed.
-        FirstlightError: its batches hold no images.
+        FirstlightError: the batches hold no images.
     """
-    loader = indexable_loader(trainer, train=False)
-    answers = _known_labels(loader.dataset)
-    if answers is None:
-        answers = _labels_of_batches(trainer, loader, unpack)
-    groups = by_class(answers, per_class, most_classes)
-    if not groups:
-        some = range(_size(loader))[: per_class * most_classes]
-        return _within(most_bytes, trainer, loader, [list(some)], unpack)
-    return _within(most_bytes, trainer, loader, list(groups.values()), unpack, list(groups))
+    groups = by_class(source.answers, per_class, most_classes)
+    places = list(groups.values()) or [list(range(len(source))[: per_class * most_classes])]
+    parts = [source[places[0]]]
+    most = max(1, MOST_BYTES // (len(places) * parts[0].bytes_each))
+    parts[0] = parts[0][:most]
+    parts += [source[group[:most]] for group in places[1:]]
+    examples = joined(parts)
+    if not groups or examples.labels is not None:
+        return examples
+    picked_for = [c for c, part in zip(groups, parts, strict=True) for _ in part.images]
+    return replace(examples, labels=torch.tensor(picked_for, device=examples.images.device))
 
 
-def pick_at_random(
-    trainer: Trainer, unpack: Unpack, count: int, most_bytes: int, seed: int
+def some_at_random(
+    source: Examples | IndexedImages, count: int, most_bytes: int, seed: int
 ) -> Examples:
-    """A seeded choice of ``count`` training images, or as many as ``most_bytes`` hold."""
-    loader = indexable_loader(trainer, train=True)
-    order = torch.randperm(_size(loader), generator=torch.Generator().manual_seed(seed)).tolist()
-    one = fetch(trainer, loader, order[:1], unpack)
-    fitting = max(1, most_bytes // one.bytes_each)
-    return fetch(trainer, loader, order[: min(count, fitting)], unpack)
+    """A seeded choice of ``count`` images, or as many as ``most_bytes`` hold."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
+    fitting = max(1, most_bytes // source[order[:1]].bytes_each)
+    return source[order[: min(count, fitting)]]
 
 
 def given(trainer: Trainer, images: Callable[[Trainer], Any], unpack: Unpack) -> Examples:
@@ -89,58 +124,38 @@ def given(trainer: Trainer, images: Callable[[Trainer], Any], unpack: Unpack) ->
 
 
 def by_class(answers: Tensor | None, per_class: int, most_classes: int) -> dict[int, list[int]]:
-    """The places of the first images of each class; nothing where the labels are no classes."""
+    """The places of the first images of each class; nothing where the labels are no classes.
+
+    An image with several labels is taken once, for the first of its classes that still wants one.
+    """
+    members: Iterable[tuple[int, Tensor]]
     classes = classes_of(answers)
     if classes is not None:
-        members = {int(c): (classes == c).nonzero().squeeze(1) for c in classes.unique()}
+        members = ((int(c), classes == c) for c in classes.unique())
     elif answers is not None and are_several_labels(answers):
-        members = {c: has.nonzero().squeeze(1) for c, has in enumerate(answers.T)}
+        members = enumerate(answers.T.bool())
     else:
         return {}
-    shown = [(c, places[:per_class].tolist()) for c, places in members.items() if len(places)]
-    return dict(shown[:most_classes])
+    found: dict[int, list[int]] = {}
+    for number, has in members:
+        taken = list(chain.from_iterable(found.values()))
+        places = has.index_fill(0, torch.tensor(taken, dtype=torch.long), False).nonzero()
+        if len(places):
+            found[number] = places[:per_class, 0].tolist()
+        if len(found) == most_classes:
+            break
+    return found
 
 
-def fetch(
-    trainer: Trainer, loader: DataLoader[Any], indices: Sequence[int], unpack: Unpack
-) -> Examples:
-    """The examples at these places of the loader's data set, as validation gets them."""
-    return read(unpack, as_validation_batch(trainer, _batch(loader, indices)))
-
-
-def indexable_loader(trainer: Trainer, train: bool) -> DataLoader[Any]:
+def indexable_loader(trainer: Trainer, train: bool = False) -> DataLoader[Any] | None:
     """The trainer's loader for what it does now; in fitting, that of validation unless ``train``.
 
-    Raises:
-        NotIndexable: none of the loaders has a data set that can be indexed.
+    None where all data are streams.
     """
     fitting = [trainer.val_dataloaders, trainer.train_dataloader][:: -1 if train else 1]
     evaluated = {"validate": [trainer.val_dataloaders], "test": [trainer.test_dataloaders]}
-    for loader in leaves(evaluated.get(stage_of(trainer), fitting)):
-        if is_indexable(loader) and _size(loader):
-            return loader
-    raise NotIndexable(
-        "no data set of the trainer can be indexed, and no batch was seen yet; pass the callback "
-        "images=, a function from the trainer to (images, labels)"
-    )
-
-
-def is_any_indexable(trainer: Trainer) -> bool:
-    """True where images can be asked for by their place."""
-    try:
-        return indexable_loader(trainer, train=False) is not None
-    except NotIndexable:
-        return False
-
-
-def first_of_each_class(examples: Examples, per_class: int, most_classes: int) -> Examples:
-    """The first images of each class among these, class by class."""
-    groups = by_class(examples.answers, per_class, most_classes)
-    if not groups:
-        return examples[: per_class * most_classes]
-    parts = [examples[i : i + 1] for places in groups.values() for i in places]
-    labels = [c for c, places in groups.items() for _ in places]
-    return replace(joined(parts), labels=torch.tensor(labels, device=examples.images.device))
+    loaders = leaves(evaluated.get(stage_of(trainer), fitting))
+    return next((one for one in loaders if is_indexable(one) and len(one.dataset)), None)
 
 
 def is_indexable(loader: Any) -> bool:
@@ -164,34 +179,9 @@ def class_names_of(trainer: Trainer) -> list[str] | None:
     return None
 
 
-def _within(
-    most_bytes: int,
-    trainer: Trainer,
-    loader: DataLoader[Any],
-    groups: Sequence[list[int]],
-    unpack: Unpack,
-    classes: Sequence[int] | None = None,
-) -> Examples:
-    """The examples of all groups, equally many fewer of each where memory would not hold them."""
-    parts = [fetch(trainer, loader, groups[0], unpack)]
-    most = max(1, most_bytes // (len(groups) * parts[0].bytes_each))
-    parts[0] = parts[0][:most]
-    parts += [fetch(trainer, loader, group[:most], unpack) for group in groups[1:]]
-    examples = joined(parts)
-    if classes is None or examples.labels is not None:
-        return examples
-    picked_for = [c for c, part in zip(classes, parts, strict=True) for _ in part.images]
-    return replace(examples, labels=torch.tensor(picked_for, device=examples.images.device))
-
-
-def _size(loader: DataLoader[Any]) -> int:
-    return len(cast(Sized, loader.dataset))
-
-
-def _batch(loader: DataLoader[Any], indices: Sequence[int]) -> Any:
+def _batch(loader: DataLoader[Any], indices: list[int]) -> Any:
     """A batch as the loader would make it, without its workers, sampler and random numbers."""
     dataset, collate = loader.dataset, loader.collate_fn
-    indices = list(indices)
     if hasattr(dataset, "__getitems__"):
         items = dataset.__getitems__(indices)
     else:
@@ -202,41 +192,24 @@ def _batch(loader: DataLoader[Any], indices: Sequence[int]) -> Any:
     return (default_collate if collate is default_convert else collate)(items)
 
 
-def _labels_of_batches(trainer: Trainer, loader: DataLoader[Any], unpack: Unpack) -> Tensor | None:
-    """The labels of the first items, where the data set does not tell them."""
-    first = range(_size(loader))[:_MOST_LOOKED_AT]
-    found = [
-        fetch(trainer, loader, first[i : i + _LOOKED_AT_ONCE], unpack).answers
-        for i in range(0, len(first), _LOOKED_AT_ONCE)
-    ]
-    answers = [labels for labels in found if labels is not None]
-    return torch.cat(answers).cpu() if len(answers) == len(found) else None
-
-
 def _known_labels(dataset: Any) -> Tensor | None:
     """The labels of all items, if the data set can tell them without making the images."""
-    if isinstance(dataset, Subset):
-        labels = _known_labels(dataset.dataset)
-        return None if labels is None else labels[torch.as_tensor(dataset.indices)]
-    if isinstance(dataset, ConcatDataset):
-        parts = [_known_labels(part) for part in dataset.datasets]
-        return (
-            torch.cat([p for p in parts if p is not None])
-            if all(p is not None for p in parts)
-            else None
-        )
-    if isinstance(dataset, TensorDataset):
-        known: Any = next(
-            (t for t in dataset.tensors if t.ndim == 1 and not t.is_floating_point()), None
-        )
-    else:
-        known = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    match dataset:
+        case Subset():
+            labels = _known_labels(dataset.dataset)
+            return None if labels is None else labels[torch.as_tensor(dataset.indices)]
+        case ConcatDataset():
+            return all_joined([_known_labels(part) for part in dataset.datasets])
+        case TensorDataset():
+            known: Any = next((t for t in dataset.tensors if _are_classes(t)), None)
+        case _:
+            known = getattr(dataset, "targets", getattr(dataset, "labels", None))
     try:
         labels = torch.as_tensor(known)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return (
-        labels
-        if labels.ndim == 1 and len(labels) == len(dataset) and not labels.is_floating_point()
-        else None
-    )
+    return labels if _are_classes(labels) and len(labels) == len(dataset) else None
+
+
+def _are_classes(labels: Tensor) -> bool:
+    return labels.ndim == 1 and not labels.is_floating_point()

@@ -15,7 +15,7 @@ from firstlight.callbacks.outputs import Outputs
 
 @dataclass
 class RunState:
-    """The images, the module as explanations take it, what is not drawn yet, and the time.
+    """The images, the module as explanations take it, and what is not drawn yet.
 
     Attributes:
         picked: What the callback picked, by the trainer's stage.
@@ -27,8 +27,6 @@ class RunState:
         undrawn: The last explanation, if it is not to be drawn unless the run ends.
         steps: The trainer's steps at the last batch.
         passes: Through the network in the latest explanation, if they were counted.
-        epoch_began: When the epoch began, by a clock that stands still during explanations.
-        epoch_ended: When its last batch of training or validation ended, so far.
     """
 
     picked: dict[str, Any] = field(default_factory=dict)
@@ -40,20 +38,6 @@ class RunState:
     undrawn: tuple[Explanation, Moment] | None = None
     steps: int = 0
     passes: int | None = None
-    epoch_began: float = 0.0
-    epoch_ended: float = 0.0
-
-    @property
-    def epoch_seconds(self) -> float:
-        """Those of the epoch so far, without explanations."""
-        return self.epoch_ended - self.epoch_began
-
-    def cost(self, seconds: float, moment: Moment) -> dict[str, float]:
-        """The cost of an explanation, beside the epoch's own time where that is over."""
-        is_over = moment.stage == "fit" and not (moment.is_control or moment.is_within_epoch)
-        if is_over and self.epoch_seconds > 0:
-            return {"seconds": seconds, "share_of_epoch": seconds / self.epoch_seconds}
-        return {"seconds": seconds}
 
     def keep(self, batch: Examples, most_bytes: int) -> None:
         """Keep a batch of a stream, as long as memory allows."""

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firstlight.arguments import Count
 from firstlight.callbacks.moment import Moment
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, kw_only=True)
 class Schedule:
-    """When to explain and when to draw, see :class:`~firstlight.callbacks.ExplanationCallback`."""
+    """When to explain and when to draw.
 
-    every_n_epochs: int
-    every_n_train_steps: int | None
-    early: bool
-    pictures_every_n_epochs: int | None
+    Args:
+        every_n_epochs: explain at the end of every n-th epoch.
+        every_n_train_steps: explain after every n-th step as well; None for epochs alone.
+        early: explain after steps 1, 2, 4, 8, … of the first epoch as well, where maps change most.
+        pictures_every_n_epochs: draw pictures for loggers at every n-th epoch, and at the first and
+            the last; None draws epochs 1, 2, 4, 8, … (of those that are explained). Raw sheets are
+            kept whenever there is an explanation.
+    """
+
+    every_n_epochs: Count = 1
+    every_n_train_steps: Count | None = None
+    early: bool = False
+    pictures_every_n_epochs: Count | None = None
 
     def explains(self, moment: Moment) -> bool:
         """True where a training run is explained: at the end of an epoch, or within it."""

@@ -18,6 +18,7 @@ from firstlight.callbacks.explanation_callback import ExplanationCallback
 from firstlight.callbacks.map_numbers import (
     DEFAULT_NUMBERS,
     OF_PROBABILITIES,
+    Explained,
     MapNumber,
     MapNumbers,
 )
@@ -26,7 +27,8 @@ from firstlight.callbacks.outputs import gaps
 from firstlight.callbacks.private_lightning import state_key
 from firstlight.errors import FirstlightError
 from firstlight.pipeline import Gradient, Method, SmoothGrad
-from firstlight.pipeline.drawing import Absolute, Column, Picture, Rendering, Sheet, Signed
+from firstlight.pipeline.drawing import Column, Picture, Rendering, Sheet
+from firstlight.pipeline.drawing.rendering import usual
 from firstlight.pipeline.methods.logits import logits_of
 
 Methods = Annotated[Sequence[Method], Field(min_length=1)]
@@ -137,9 +139,8 @@ class SensitivityMaps(ExplanationCallback):
             if methods:
                 title = f"SmoothGrad by {sweep.replace('_', ' ').removesuffix('s')} {of_what}"
                 found.sheets[sweep] = self._sheet(picked, logits, maps_of(methods), title)
-        found.scalars = self._numbers(
-            self.named_methods, maps, model, images, target, when, self.outputs.head
-        )
+        explained = Explained(model, images, target, self.outputs.head, when)
+        found.scalars = self._numbers(self.named_methods, maps, explained)
         asked = [number for number in self.numbers if number in OF_PROBABILITIES]
         if subject == "value" and asked and tuple(self.numbers) != DEFAULT_NUMBERS:
             missing = f"numbers={asked}: they follow a probability, and values have none"
@@ -150,7 +151,7 @@ class SensitivityMaps(ExplanationCallback):
         self, picked: Examples, logits: Tensor, maps: Mapping[str, Tensor], title: str
     ) -> Sheet:
         images = picked.images
-        drawn = self.rendering or (Signed() if images.shape[1] == 1 else Absolute())
+        drawn = self.rendering or usual(images)
         return Sheet(
             rows=self.outputs.rows(picked, logits),
             columns=[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain
@@ -17,6 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from firstlight.arguments import Natural, checked
+from firstlight.board.whole_file import write_whole
+from firstlight.callbacks.examples import all_joined
 
 
 class WrittenMaps(NamedTuple):
@@ -60,13 +61,12 @@ def load_maps(folder: str | Path, dataloader_idx: Natural = 0) -> WrittenMaps:
 
 def joined(parts: Sequence[WrittenMaps]) -> WrittenMaps:
     """Several parts as one; labels and files only where every part has them."""
-    labels = [part.labels for part in parts if part.labels is not None]
     files = [part.files for part in parts if part.files is not None]
     return WrittenMaps(
         torch.cat([part.indices for part in parts]),
         torch.cat([part.predicted for part in parts]),
         torch.cat([part.maps for part in parts]),
-        torch.cat(labels) if len(labels) == len(parts) else None,
+        all_joined([part.labels for part in parts]),
         list(chain.from_iterable(files)) if len(files) == len(parts) else None,
     )
 
@@ -78,17 +78,7 @@ def write_shard(path: Path, shard: WrittenMaps) -> None:
         for name, value in shard._asdict().items()
         if isinstance(value, Tensor)
     }
-    write_whole(path, save(tensors, {"files": json.dumps(shard.files)}))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside the place and move into it, so that no half file is ever seen there."""
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    write_whole(path, save(tensors, {"files": json.dumps(shard.files)}), outlasts_power=True)
 
 
 def plain(value: Any) -> Any:

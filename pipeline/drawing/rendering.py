@@ -190,6 +190,11 @@ class Positive(_Coloured):
         return "0", "", f"+{top}"
 
 
+def usual(images: Tensor) -> Rendering:
+    """How maps of images (…, C, H, W) are drawn unless somebody says: grey ones with their sign."""
+    return Signed() if images.shape[-3] == 1 else Absolute()
+
+
 @dataclass(frozen=True)
 class Normalized(Rendering):
     """x / (2 max|x|) + 1/2 in the map's own channels, for signals (Kindermans et al. 2018, Fig 5).

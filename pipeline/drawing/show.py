@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from firstlight.arguments import checked
-from firstlight.pipeline.drawing.rendering import Absolute, Picture, Rendering, Signed
+from firstlight.pipeline.drawing.rendering import Picture, Rendering, usual
 from firstlight.pipeline.drawing.sheet import Column, Sheet
 
 
@@ -35,7 +35,7 @@ def show(
         ArgumentError: an argument is not as described.
     """
     named = {"map": maps} if isinstance(maps, Tensor) else maps
-    drawn = rendering or (Signed() if images.shape[-3] == 1 else Absolute())
+    drawn = rendering or usual(images)
     return Sheet(
         rows=[""] * len(images) if rows is None else rows,
         columns=[

@@ -19,6 +19,7 @@ from firstlight.errors import ArgumentError
 from firstlight.pipeline.inside.activations import unit_outputs
 from firstlight.pipeline.inside.receptive_fields import ReceptiveField, receptive_field
 from firstlight.pipeline.methods import Neuron
+from firstlight.pipeline.tracing.layers import module_named
 
 
 # Not a dataclass, for torchmetrics takes those apart that a metric returns.
@@ -93,8 +94,7 @@ class StrongestPatches(Metric):
     @checked
     def __init__(self, model: nn.Module, layer: str, k: Count = 9, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if layer not in dict(model.named_modules()):
-            raise ArgumentError("layer", "the model has no such layer", layer)
+        module_named(model, layer)
         # In a tuple, for a module would become a part of this one.
         self._model = (model,)
         self.layer = layer

@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from firstlight.callbacks.examples import Examples, unpack
-from firstlight.callbacks.picking import pick_at_random, pick_per_class
+from firstlight.callbacks.picking import first_of_each_class, indexed_images, some_at_random
 from firstlight.errors import FirstlightError
 
 IMAGES, LABELS = torch.rand(5, 3, 4, 4), torch.arange(5)
@@ -92,7 +92,7 @@ def picked(stranger: Any, trainer_in: Any, loaders: Any, pick: Any) -> Any:
 
 
 def per_class(count: int, most: int = 10) -> Any:
-    return lambda trainer: pick_per_class(trainer, unpack, count, most)
+    return lambda trainer: first_of_each_class(indexed_images(trainer, unpack, False), count, most)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -124,7 +124,7 @@ def test_known_labels_spare_reading_the_images(stranger, trainer_in):
 
     def pick(trainer: Trainer) -> Examples:
         dataset.asked.clear()
-        examples = pick_per_class(trainer, unpack, 2, 10)
+        examples = per_class(2)(trainer)
         callback_asked.extend(dataset.asked)
         return examples
 
@@ -145,7 +145,7 @@ def test_the_labels_of_a_tensor_data_set_spare_reading_the_images(stranger, trai
 
     def pick(trainer: Trainer) -> Examples:
         asked.clear()
-        examples = pick_per_class(trainer, unpack, 1, 10)
+        examples = per_class(1)(trainer)
         assert asked == [50, 0]
         return examples
 
@@ -174,7 +174,9 @@ def test_random_images_are_a_seeded_choice_within_bounds(stranger, trainer_in):
             stranger,
             trainer_in,
             loaders,
-            lambda trainer: pick_at_random(trainer, unpack, count, most_bytes, seed),
+            lambda trainer: some_at_random(
+                indexed_images(trainer, unpack, True), count, most_bytes, seed
+            ),
         )
         return images.images[:, 0, 0, 0].tolist()
 
@@ -184,6 +186,21 @@ def test_random_images_are_a_seeded_choice_within_bounds(stranger, trainer_in):
     assert chosen(20, 10**6, seed=1) != first
     assert chosen(20, 7 * 64 * 4) == first[:7]
     assert len(chosen(1000, 10**9)) == 100
+
+
+def test_an_image_with_several_labels_is_picked_once(stranger, trainer_in):
+    answers = torch.tensor([[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1]]).float()
+    images = torch.arange(4.0)[:, None, None, None].expand(-1, 1, 8, 8)
+    stranger.training_step = lambda batch, batch_idx: stranger(batch[0]).square().mean()
+    loaders = [DataLoader(TensorDataset(images, answers), 2)]
+    examples = picked(stranger, trainer_in, loaders, per_class(2))
+    assert examples.images[:, 0, 0, 0].tolist() == [0, 2, 1, 3]
+    assert examples.labels.tolist() == [0, 0, 1, 2]
+    # The third label is only that of an image which is shown already.
+    examples = picked(
+        stranger, trainer_in, [DataLoader(Subset(loaders[0].dataset, range(3)))], per_class(2)
+    )
+    assert examples.labels.tolist() == [0, 0, 1]
 
 
 def test_a_stream_says_what_to_do(stranger, trainer_in, data):

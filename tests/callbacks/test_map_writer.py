@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_a_run_that_was_stopped_goes_on_where_it_ended(trainer_in, stranger, dat
     written = load_maps(tmp_path / "maps")
     assert written.indices.tolist() == list(range(48))
     torch.testing.assert_close(written.maps, Gradient()(stranger, data.tensors[0]))
+
+
+def test_the_settings_are_written_once(trainer_in, stranger, data, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    predict(trainer_in, stranger, data, MapWriter(tmp_path, Gradient()))
+    compact = json.dumps(json.loads(manifest.read_text()))
+    manifest.write_text(compact)
+    predict(trainer_in, stranger, data, MapWriter(tmp_path, Gradient()))
+    assert manifest.read_text() == compact
+
+
+def test_the_first_process_alone_writes_the_settings(trainer_in, stranger, tmp_path, monkeypatch):
+    writer = MapWriter(tmp_path / "maps", Gradient())
+    trainer = trainer_in(callbacks=[writer], logger=False)
+    for is_first in (False, True):
+        monkeypatch.setattr(type(trainer), "is_global_zero", is_first)
+        monkeypatch.setattr(type(trainer), "num_predict_batches", [1], raising=False)
+        monkeypatch.setattr(type(trainer), "predict_dataloaders", [], raising=False)
+        writer.on_predict_start(trainer, stranger)
+        assert Path(tmp_path, "maps", "manifest.json").exists() is is_first
 
 
 def test_maps_of_other_settings_are_not_mixed(trainer_in, stranger, data, tmp_path):

@@ -17,7 +17,7 @@ from firstlight.callbacks import ExplanationCallback, Moment
 from firstlight.callbacks.examples import leaves
 from firstlight.callbacks.failures import failures_of
 from firstlight.callbacks.loggers import run_folders
-from firstlight.callbacks.picking import is_any_indexable
+from firstlight.callbacks.picking import indexable_loader
 from firstlight.callbacks.private_lightning import as_validation_batch
 from firstlight.command.checkpoints import Content, content_of
 from firstlight.command.finished_runs import ARGUMENT, moment_of
@@ -132,7 +132,7 @@ def _show_stream(
     trainer: Trainer, module: LightningModule, callbacks: Sequence[ExplanationCallback]
 ) -> None:
     """Show the callbacks the first batches of data of which no image can be asked for."""
-    if is_any_indexable(trainer):
+    if indexable_loader(trainer) is not None:
         return
     validating = trainer.val_dataloaders is not None
     for loader in leaves(trainer.val_dataloaders if validating else trainer.train_dataloader):

@@ -62,6 +62,32 @@ def test_patches_of_a_linear_model_come_back_in_the_order_of_their_signed_contri
     torch.testing.assert_close(curve, there.sigmoid()[None])
 
 
+@pytest.mark.parametrize("bias", [0.0, -10.0])
+def test_of_several_labels_the_sigmoid_of_the_strongest_is_followed(bias: float) -> None:
+    class OneLogit(Contributions):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)[:, :1] + bias
+
+    left = bias + 4.0 - torch.tensor([0.0, 3.0, 2.0, 0.5, 0.25, -0.75, -1.0]).cumsum(0)
+    of_labels = replace(BLACKENED, probability="sigmoid")
+    curve = of_labels.removal(OneLogit(WEIGHT), ONES, MAPS)
+    torch.testing.assert_close(curve, left.sigmoid()[None])
+    # The labels do not share a probability: another one does not change the curve.
+    beside = nn.Sequential(OneLogit(WEIGHT), Beside(bias - 1))
+    torch.testing.assert_close(of_labels.removal(beside, ONES, MAPS), curve)
+
+
+class Beside(nn.Module):
+    """Another label with the same logit, always."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.cat((logits, torch.full_like(logits, self.logit)), 1)
+
+
 def in_all_orders(curve: Callable[..., Tensor]) -> Tensor:
     """The curves of the linear model for all 720 orders of its six patches."""
     orders = list(itertools.permutations(range(6)))
