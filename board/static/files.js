@@ -31,12 +31,12 @@ const FONT = "system-ui, sans-serif";
 
 // The sheets that are shown as one PNG: where each thing stands on the page, there it is drawn.
 export function saveView(name, views, heading) {
-  const shown = views.filter(({ table, root }) => !table.hidden && root.isConnected && table.offsetWidth);
+  const shown = views.filter(({ tables, root }) => !tables.hidden && root.isConnected && tables.offsetWidth);
   const places = [];
   let bottom = MARGIN + 24;
   let right = 400;
   for (const view of shown) {
-    const box = view.table.getBoundingClientRect();
+    const box = view.tables.getBoundingClientRect();
     places.push({ view, box, top: bottom + 30 });
     bottom += 30 + box.height + 24;
     right = Math.max(right, box.width);
@@ -91,7 +91,7 @@ function drawTable(pen, write, view, shift) {
     pen.fillRect(left, top, width, height);
   }
   const words = "th, .note, .bar:not([hidden]) .ticks span";
-  for (const node of view.table.querySelectorAll(words)) drawText(pen, write, node, at(node));
+  for (const node of view.tables.querySelectorAll(words)) drawText(pen, write, node, at(node));
 }
 
 // Text with the line breaks that it has on the page.

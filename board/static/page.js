@@ -181,7 +181,7 @@ export class Page {
     );
     this.views.set(name, view);
     this.observer.observe(view.root);
-    this.pointer.watch(view.table, (canvas) => view.rowOf(canvas));
+    this.pointer.watch(view.tables, (canvas) => view.rowOf(canvas));
   }
 
   seen(entries) {

@@ -20,6 +20,12 @@ export class Sheet {
     this.read = new Map();
   }
 
+  // The longest side of its maps, in their pixels.
+  get longest() {
+    const sides = this.columns.flatMap((_, j) => this.tensors(String(j)).shape.slice(1, 3));
+    return Math.max(1, ...sides);
+  }
+
   note(row, column) {
     const note = this.notes?.[row]?.[column];
     return note === null || note === undefined ? "" : String(note);

@@ -1,11 +1,11 @@
-// A sheet as a table on the page: names, a canvas for each map, notes, colour bars.
+// A sheet as a table on the page, or several where it is wider: names, a canvas for each map, notes, colour bars.
 
 import { element } from "./dom.js";
 import { gradient, colourMap } from "./colours.js";
 import { cellOf, pixelsOf, scale } from "./cells.js";
 import { paint } from "./drawing.js";
 import { layoutOf } from "./layout.js";
-import { sizeFor } from "./sizes.js";
+import { placed } from "./sizes.js";
 import { brief } from "./numbers.js";
 
 // The time stands above all sheets; lanes may differ in it.
@@ -19,11 +19,11 @@ export class SheetView {
     this.open = open;
     this.heading = element("h3", { id: `sheet-${name}` });
     this.problems = element("div", { class: "problems", role: "status" });
-    this.table = element("table", { "aria-labelledby": this.heading.id });
+    this.tables = element("div", {});
     this.caption = element("p", { class: "caption" });
     this.root = element(
       "article", { class: "sheet", "data-sheet": name },
-      this.heading, this.problems, this.table, this.caption,
+      this.heading, this.problems, this.tables, this.caption,
     );
     this.cells = [];
     this.about = "";
@@ -31,27 +31,29 @@ export class SheetView {
     this.layout = { rows: [], columns: [], names: { rows: [], columns: [] } };
   }
 
-  // Draws what `loaded` has, see Loader.lane; the table is built anew only when its names changed.
+  // Draws what `loaded` has, see Loader.lane; tables are built anew only when their names changed.
   draw(loaded, state, epochTops) {
     const some = loaded.find(({ sheet }) => sheet)?.sheet;
     const pending = state.scale === "epochs" && !epochTops;
     this.root.classList.toggle("pending", pending);
     this.say(loaded, pending);
     if (!some) {
-      this.table.hidden = true;
+      this.tables.hidden = true;
       this.signature = "";
       this.cells = [];
       return;
     }
-    this.table.hidden = false;
+    this.tables.hidden = false;
     this.heading.textContent = some.title.replace(WHEN, "") || this.name;
     this.caption.textContent = some.caption;
     this.about = some.about;
     this.layout = layoutOf(loaded, state);
     this.loaded = loaded;
     this.state = state;
-    this.build();
-    this.fill(epochTops);
+    const longest = Math.max(...loaded.map(({ sheet }) => sheet?.longest ?? 1));
+    const { size, blocks } = placed(longest, this.layout, state);
+    this.build(blocks);
+    this.fill(epochTops, size);
   }
 
   say(loaded, pending) {
@@ -62,24 +64,26 @@ export class SheetView {
     this.problems.replaceChildren(...lines.map((line) => element("p", {}, line)));
   }
 
-  build() {
-    const { rows, columns } = this.layout;
-    const signature = JSON.stringify([rows, columns, this.loaded.map(({ lane }) => [lane.key, lane.mark])]);
+  build(blocks) {
+    const { rows } = this.layout;
+    const signature = JSON.stringify([rows, blocks, this.loaded.map(({ lane }) => [lane.key, lane.mark])]);
     if (signature !== this.signature) {
       this.signature = signature;
       this.cells = [];
-      this.table.replaceChildren(this.head(), this.body(), this.foot());
+      this.bars = [];
+      const named = { "aria-labelledby": this.heading.id };
+      const table = (columns) => element("table", named, this.head(columns), this.body(columns), this.foot(columns));
+      this.tables.replaceChildren(...blocks.map(table));
     }
     // Labels of lanes name the epoch, which moves.
-    for (const label of this.table.querySelectorAll("th.lane")) {
+    for (const label of this.tables.querySelectorAll("th.lane")) {
       const { lane, time } = this.loaded[label.dataset.lane];
       const late = time && !lane.less && time[1] !== lane.epoch ? ` (epoch ${time[1]})` : "";
       label.lastChild.textContent = lane.label + late;
     }
   }
 
-  head() {
-    const { columns } = this.layout;
+  head(columns) {
     const names = columns.map(({ name, lanes }) => {
       const scope = lanes.length > 1 ? "colgroup" : "col";
       const place = { scope, colspan: lanes.length, class: "column first" };
@@ -101,21 +105,20 @@ export class SheetView {
     return head;
   }
 
-  body() {
+  body(columns) {
     return element(
       "tbody", {},
       ...this.layout.rows.map((row, r) => {
         const name = element("th", { scope: "row", class: row.name.length < 3 ? "short" : "" }, row.name);
-        return element("tr", {}, name, ...this.layout.columns.flatMap((column) =>
-          column.lanes.map((lane, i) => this.cell(row, r, column, lane, i)),
+        return element("tr", {}, name, ...columns.flatMap((column, c) =>
+          column.lanes.map((lane, i) => this.cell(row, r, column, lane, i, r + c + i === 0)),
         ));
       }),
     );
   }
 
-  cell(row, r, column, lane, i) {
+  cell(row, r, column, lane, i, first) {
     const canvas = element("canvas", { role: "img", width: 1, height: 1 });
-    const first = this.cells.length === 0;
     const button = element("button", { type: "button", class: "cell", tabindex: first ? 0 : -1 }, canvas);
     const note = element("div", { class: "note" });
     button.addEventListener("click", () => this.open(this.name, row.key, column.key, this.loaded[lane].lane));
@@ -123,26 +126,26 @@ export class SheetView {
     return element("td", { class: i ? "" : "first" }, button, note);
   }
 
-  foot() {
-    this.bars = this.layout.columns.map((column) => {
+  foot(columns) {
+    const bars = columns.map((column) => {
       const strip = element("div", { class: "strip" });
       const ticks = [0, 1, 2].map(() => element("span", {}));
       const bar = element("div", { class: "bar" }, strip, element("div", { class: "ticks" }, ...ticks));
       return { column, bar, strip, ticks };
     });
-    const cells = this.bars.map(({ column, bar }) =>
+    this.bars.push(...bars);
+    const cells = bars.map(({ column, bar }) =>
       element("td", { colspan: column.lanes.length, class: "first" }, bar),
     );
     return element("tfoot", {}, element("tr", {}, element("td", { class: "corner" }), ...cells));
   }
 
-  fill(epochTops) {
+  fill(epochTops, size) {
     const drawn = this.cells.map((cell) =>
       cellOf(this.loaded[cell.lane], cell.row.key, cell.column.key, this.state),
     );
     scale(drawn, this.state.scale, epochTops);
-    const size = sizeFor(drawn, this.layout, this.state);
-    this.table.style.setProperty("--cell", `${size}px`);
+    this.tables.style.setProperty("--cell", `${size}px`);
     this.cells.forEach((cell, i) => this.fillCell(cell, drawn[i], size));
     this.fillBars();
   }

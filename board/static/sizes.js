@@ -5,6 +5,7 @@ const LANE_GAP = 4;
 const COLUMN_GAP = 10;
 const LETTER = 8;
 const WIDEST_NAME = 110;
+const NARROW = 500;
 
 export const SIZE_CHOICES = [
   ["", "As fits"],
@@ -15,17 +16,29 @@ export const SIZE_CHOICES = [
   ["280", "Largest"],
 ];
 
-// Pixels on the screen of the longer side of a map.
-export function sizeFor(drawn, layout, state) {
-  const longest = Math.max(1, ...drawn.map(({ map }) => (map ? Math.max(map.width, map.height) : 1)));
-  if (state.size) return whole(Number(state.size), longest);
-  const across = layout.columns.reduce((sum, { lanes }) => sum + lanes.length, 0);
+// Pixels on the screen of the longer side of a map, and the columns in blocks that stand below each
+// other. `longest` is that side in pixels of the maps.
+export function placed(longest, layout, state) {
   const names = Math.min(WIDEST_NAME, Math.max(24, ...layout.rows.map(({ name }) => LETTER * name.length)));
-  const gaps = across * LANE_GAP + layout.columns.length * (COLUMN_GAP - LANE_GAP);
-  const room = document.documentElement.clientWidth - 40 - names - gaps;
+  const room = document.documentElement.clientWidth - 40 - names;
+  const width = (columns, size) =>
+    columns.reduce((sum, { lanes }) => sum + lanes.length * (size + LANE_GAP) + COLUMN_GAP - LANE_GAP, 0);
   const tall = layout.rows.length > 5 && window.innerWidth < 1600 ? 84 : 112;
-  const fitting = SIZES.filter((size) => size <= tall).find((size) => across * whole(size, longest) <= room);
-  return whole(fitting ?? (room < 500 ? 56 : 84), longest);
+  const sizes = SIZES.filter((size) => size <= tall).map((size) => whole(size, longest));
+  const narrow = room < NARROW;
+  const fitting = sizes.find((size) => width(layout.columns, size) <= room) ?? whole(narrow ? 56 : 84, longest);
+  const size = state.size ? whole(Number(state.size), longest) : fitting;
+  // A page as narrow as a telephone's is scrolled sideways: blocks of one or two columns would be worse.
+  const fewest = narrow ? 1 : Math.max(1, Math.ceil(width(layout.columns, size) / room));
+  return { size, blocks: inBlocks(layout.columns, fewest, (columns) => width(columns, size) <= room || narrow) };
+}
+
+// The columns in order, in so many blocks that are nearly equal, or in more until each of them fits.
+function inBlocks(columns, count, fits) {
+  const most = Math.max(1, Math.ceil(columns.length / count));
+  const blocks = [];
+  for (let i = 0; i < columns.length; i += most) blocks.push(columns.slice(i, i + most));
+  return most === 1 || blocks.every(fits) ? blocks : inBlocks(columns, count + 1, fits);
 }
 
 // A whole multiple that is near `size`, or `size` itself for maps that are larger.

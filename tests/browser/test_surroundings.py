@@ -174,6 +174,19 @@ def test_words_and_choices_fit_every_width(page: Any, width: int) -> None:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("size", [112, 168])
+def test_columns_for_which_the_page_is_too_narrow_stand_below_the_others(
+    page: Any, size: int
+) -> None:
+    """Two runs of six units, in maps of this size, are wider than the window."""
+    page.open(size=size)
+    assert page.js("return document.documentElement.scrollWidth <= innerWidth")
+    tables = 'article[data-sheet="3_patterns/layers.0"] table'
+    assert len(page.all(tables)) > 1
+    units = [page.texts(f"{tables}:nth-of-type({n}) th.column") for n in (1, 2)]
+    assert units[0][0] == "unit 0" and units[1][0] == f"unit {len(units[0])}"
+
+
 def test_the_browser_forgets_what_is_far(tab: Any) -> None:
     """The cache never holds more than its limit, and keeps what was asked for last."""
     found = tab.open().driver.execute_async_script(
