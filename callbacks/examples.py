@@ -115,17 +115,17 @@ def leaves(value: Any) -> Iterable[Any]:
         yield value
 
 
+def _first(tensors: Sequence[Tensor], *kinds: Callable[[Tensor], bool]) -> Tensor | None:
+    """The first tensor of the first kind that there is."""
+    return next((tensor for kind in kinds for tensor in tensors if kind(tensor)), None)
+
+
 def _images(batch: Any, tensors: Sequence[Tensor]) -> Any:
     of_four = [t for t in tensors if t.ndim == 4]
-    for wanted in (Tensor.is_floating_point, lambda t: t.dtype == torch.uint8):
-        for tensor in of_four:
-            if wanted(tensor):
-                return tensor
-    pictures = [t for t in tensors if _is_picture(t)]
-    if not pictures:
-        return None
-    listed = next(_lists_of_pictures(batch), None)
-    return pictures[0] if listed is None else listed
+    found: Any = _first(of_four, Tensor.is_floating_point, lambda t: t.dtype == torch.uint8)
+    if found is None:
+        found = next(_lists_of_pictures(batch), None)
+    return _first(tensors, _is_picture) if found is None else found
 
 
 def _lists_of_pictures(value: Any) -> Iterator[list[Tensor]]:
@@ -169,8 +169,4 @@ def _labels(count: int, tensors: Sequence[Tensor]) -> Tensor | None:
     def values(t: Tensor) -> bool:
         return t.ndim in (1, 2) and len(t) == count and t.is_floating_point()
 
-    for kind in (whole, several, values):
-        for tensor in tensors:
-            if kind(tensor):
-                return tensor
-    return None
+    return _first(tensors, whole, several, values)

@@ -36,21 +36,17 @@ def sends_pictures(logger: str) -> Callable[[Send], Send]:
     return register
 
 
-def takes_pictures(logger: Logger) -> bool:
-    """True for a logger that has a place for pictures and was not switched off."""
-    if _send_of(logger) is None:
-        return False
+def sender_to(logger: Logger) -> Send | None:
+    """Sends pictures to a logger that has a place for them and was not switched off."""
+    known = (_SEND.get(kind.__name__) for kind in type(logger).__mro__)
+    if (send := next(filter(None, known), None)) is None:
+        return None
     try:
         # Comet and W&B have experiments that throw everything away.
-        return getattr(getattr(logger, "experiment", None), "disabled", False) is not True
+        is_off = getattr(getattr(logger, "experiment", None), "disabled", False) is True
     except Exception:
-        return True  # What fails here fails again, and is told, when the pictures are sent.
-
-
-def log_pictures(logger: Logger, pictures: Pictures, step: int) -> None:
-    """Pictures to a logger that takes them."""
-    if (send := _send_of(logger)) is not None:
-        send(logger, pictures, step)
+        return send  # What fails here fails again, and is told, when the pictures are sent.
+    return None if is_off else send
 
 
 def writes_nothing(trainer: Trainer) -> bool:
@@ -103,11 +99,6 @@ def _(logger: Any, pictures: Pictures, step: int) -> None:
 def _(logger: Any, pictures: Pictures, step: int) -> None:
     for tag, picture in pictures.items():
         logger.experiment.log_image(as_image(picture), name=tag, step=step)
-
-
-def _send_of(logger: Logger) -> Send | None:
-    known = (_SEND.get(kind.__name__) for kind in type(logger).__mro__)
-    return next(filter(None, known), None)
 
 
 def _folder(logger: Logger, own: Path) -> Path:

@@ -17,7 +17,7 @@ from torch.utils.data import ConcatDataset, Subset
 from firstlight.arguments import Count, checked
 from firstlight.board.whole_file import write_whole
 from firstlight.callbacks.common_arguments import ReadingArguments
-from firstlight.callbacks.examples import Examples, leaves, read
+from firstlight.callbacks.examples import leaves, read
 from firstlight.callbacks.explained_module import as_explained
 from firstlight.callbacks.outputs import Outputs
 from firstlight.callbacks.picking import is_indexable
@@ -105,7 +105,9 @@ class MapWriter(BasePredictionWriter, ReadingArguments):
         examples = read(self.unpack, batch)
         images, labels = examples
         with undisturbed(pl_module):
-            model, outputs = self._as_explained(pl_module, examples)
+            if self._explained is None:  # found once in a run
+                self._explained = as_explained(pl_module, examples, self)
+            model, outputs = self._explained
             with torch.no_grad():
                 predicted = outputs.explained(logits_of(model, images.clone()))
             method = self.method or SmoothGrad()
@@ -121,14 +123,6 @@ class MapWriter(BasePredictionWriter, ReadingArguments):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._explained = None
-
-    def _as_explained(
-        self, module: LightningModule, examples: Examples
-    ) -> tuple[nn.Module, Outputs]:
-        """The module as explanations take it, found once in a run."""
-        if self._explained is None:
-            self._explained = as_explained(module, examples, self)
-        return self._explained
 
     def _settings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What must be the same in a run that goes on."""

@@ -6,23 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from lightning.pytorch import Trainer
 from torch import nn
 
 _SHOWN_AFTER = 2.0
 """Seconds."""
-
-
-class Bar(Protocol):
-    """A bar on a terminal."""
-
-    def update(self, done: int) -> object:
-        """So many passes are done."""
-
-    def close(self) -> object:
-        """The bar goes."""
 
 
 class Passes:
@@ -32,10 +22,10 @@ class Passes:
         opened: makes the bar.
     """
 
-    def __init__(self, opened: Callable[[], Bar]) -> None:
+    def __init__(self, opened: Callable[[], _Tqdm | _Rich]) -> None:
         self._opened = opened
         self._began = time.perf_counter()
-        self._bar: Bar | None = None
+        self._bar: _Tqdm | _Rich | None = None
         self.count = 0
 
     def add(self, *_: Any) -> None:

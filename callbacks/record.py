@@ -11,13 +11,7 @@ from lightning.pytorch import Trainer
 from firstlight.board.sheet_file import write_sheet
 from firstlight.callbacks.explanation import Explanation
 from firstlight.callbacks.failures import failures_of
-from firstlight.callbacks.loggers import (
-    log_pictures,
-    run_folders,
-    takes_pictures,
-    write_files,
-    writes_nothing,
-)
+from firstlight.callbacks.loggers import run_folders, sender_to, write_files, writes_nothing
 from firstlight.callbacks.moment import Moment
 from firstlight.pipeline.drawing import Sheet
 
@@ -42,10 +36,11 @@ def record_pictures(trainer: Trainer, found: Explanation, moment: Moment, note: 
         return
     drawn = {tag: sheet.picture() for tag, sheet in found.sheets.items()}
     pictures, step = found.pictures | drawn, moment.logged_at
-    takers = [logger for logger in trainer.loggers if takes_pictures(logger)]
-    for logger in takers:
-        _attempt(note, type(logger).__name__, log_pictures, logger, pictures, step)
-    if len(takers) < max(1, len(trainer.loggers)):
+    senders = [sender_to(logger) for logger in trainer.loggers]
+    for send, logger in zip(senders, trainer.loggers, strict=True):
+        if send is not None:
+            _attempt(note, type(logger).__name__, send, logger, pictures, step)
+    if None in senders or not senders:
         folder = run_folders(trainer)[0] / "explanations"
         _attempt(note, str(folder), write_files, pictures, step, folder)
         failures_of(trainer).say(f"Pictures of explanations are files in {folder}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
@@ -23,7 +24,7 @@ from firstlight.pipeline.tracing.layers import module_named
 
 
 # Not a dataclass, for torchmetrics takes those apart that a metric returns.
-class Patches:
+class Patches(BaseModel, frozen=True, arbitrary_types_allowed=True):
     """The k strongest answers of every channel of a layer, strongest first; one per image.
 
     Attributes:
@@ -37,21 +38,12 @@ class Patches:
             that see more rows or columns than there are have all of them.
     """
 
-    def __init__(
-        self,
-        layer: str,
-        dense: bool,
-        values: Tensor,
-        indices: Tensor,
-        positions: Tensor,
-        boxes: Tensor,
-    ) -> None:
-        self.layer = layer
-        self.dense = dense
-        self.values = values
-        self.indices = indices
-        self.positions = positions
-        self.boxes = boxes
+    layer: str
+    dense: bool
+    values: Tensor
+    indices: Tensor
+    positions: Tensor
+    boxes: Tensor
 
     def score(self, channel: int) -> Neuron:
         """The units of a channel, as a score to explain on ``dataset[indices[channel]]``."""
@@ -160,7 +152,14 @@ class StrongestPatches(Metric):
         for axis, (size, extent) in enumerate(zip(field.size, shape[1:], strict=True)):
             if size > extent:
                 boxes[..., axis], boxes[..., axis + 2] = 0, extent
-        return Patches(self.layer, self._dense, values, indices, positions, boxes)
+        return Patches(
+            layer=self.layer,
+            dense=self._dense,
+            values=values,
+            indices=indices,
+            positions=positions,
+            boxes=boxes,
+        )
 
     def _strongest(self) -> tuple[Tensor, Tensor, Tensor]:
         """The best k of what the states hold: (k, channels), (k, channels), (k, channels, 2)."""

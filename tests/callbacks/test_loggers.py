@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from firstlight.callbacks import SensitivityMaps
-from firstlight.callbacks.loggers import log_pictures, sends_pictures, takes_pictures
+from firstlight.callbacks.loggers import sender_to, sends_pictures
 from firstlight.callbacks.private_tensorboard import quick_checksums
 from firstlight.pipeline import Gradient
 
@@ -24,7 +24,7 @@ PICTURE = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
 
 def test_tensorboard_holds_the_very_pixels(tmp_path, board):
     logger = TensorBoardLogger(tmp_path)
-    log_pictures(logger, {"a/b": PICTURE}, 7)
+    sender_to(logger)(logger, {"a/b": PICTURE}, 7)
     events = board(type("Run", (), {"logger": logger}))
     (image,) = events.Images("a/b")
     shown = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
@@ -54,8 +54,7 @@ def test_another_logger_can_be_taught(tmp_path):
         logger.kept.append((pictures, step))
 
     logger = Listed()
-    assert takes_pictures(logger)
-    log_pictures(logger, {"a/b": PICTURE}, 7)
+    sender_to(logger)(logger, {"a/b": PICTURE}, 7)
     assert logger.kept == [({"a/b": PICTURE}, 7)]
 
 

@@ -112,7 +112,7 @@ class Explaining(Callback):
         source: str,
     ) -> None:
         began, failures, records = time.perf_counter(), failures_of(trainer), self._records
-        before = records.counts
+        before = len(records.sheets)
         for callback in callbacks:
             name = type(callback).__name__
             with failures.noting(name):

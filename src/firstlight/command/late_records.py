@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,35 +35,23 @@ class LateRecords:
     Attributes:
         folder: The folder of the run.
         metrics: The run's own ``metrics.csv``, if it takes the numbers.
-        new, same, replaced: The names of the sheets, one for each moment.
+        sheets: Each sheet's name, and what became of it: "new", "as before" or "replaced".
         is_logged: Whether loggers were given anything.
     """
 
     folder: Path
     metrics: Path | None = None
-    new: list[str] = field(default_factory=list)
-    same: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-
+    sheets: list[tuple[str, str]] = field(default_factory=list, init=False)
     is_logged: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._numbers = read_series(self.folder)
 
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """How many sheets are new, as they were, and replaced."""
-        return len(self.new), len(self.same), len(self.replaced)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all sheets."""
-        return sorted({*self.new, *self.same, *self.replaced})
-
-    def described(self, before: tuple[int, int, int] = (0, 0, 0)) -> str:
-        """The sheets since some count: "2 new, 1 replaced"."""
-        kinds = zip(self.counts, before, ("new", "as before", "replaced"), strict=True)
-        return ", ".join(f"{n - b} {kind}" for n, b, kind in kinds if n > b) or "none"
+    def described(self, first: int = 0) -> str:
+        """The sheets from the first on that is asked for: "2 new, 1 replaced"."""
+        counts = Counter(kind for _, kind in self.sheets[first:])
+        kinds = ("new", "as before", "replaced")
+        return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind]) or "none"
 
     def has(self, family: str, moment: Moment) -> bool:
         """True if the folder has a sheet of the family at that moment."""
@@ -95,12 +84,12 @@ class LateRecords:
         path = self.folder / FOLDER / place
         earlier = path.read_bytes() if path.is_file() else None
         if earlier == content:
-            self.same.append(tag)
+            self.sheets.append((tag, "as before"))
             return False
         if earlier is not None:
             os.renames(path, _free(self.folder / FOLDER / REPLACED / place))
         write_whole(path, content)
-        (self.new if earlier is None else self.replaced).append(tag)
+        self.sheets.append((tag, "new" if earlier is None else "replaced"))
         return True
 
 

@@ -93,8 +93,8 @@ def start_of_explain(
 
 def end_of_explain(records: LateRecords) -> None:
     """Say which sheets are where."""
-    say("Sheets", f"{records.described()}: {', '.join(records.names)}")
-    if records.replaced:
+    say("Sheets", f"{records.described()}: {', '.join(sorted({tag for tag, _ in records.sheets}))}")
+    if "replaced" in {kind for _, kind in records.sheets}:
         say("Replaced", f"the earlier sheets are in {records.folder / FOLDER / REPLACED}")
     say("Run", records.folder)
     _say_how_to_look(records.folder, False)
