@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.tracing.layers import LayerCall
+from firstlight.pipeline.tracing.tensor_notes import TensorNotes
 from firstlight.pipeline.tracing.torch_internals import version
 
 _DEFAULTS = {
@@ -75,7 +75,7 @@ class LayerOutputs(Generic[_Layer]):
     """Which layer returned a tensor, for as long as nothing has written to the tensor."""
 
     def __init__(self) -> None:
-        self._layers: Any = WeakTensorKeyDictionary()
+        self._layers: TensorNotes[tuple[_Layer, int]] = TensorNotes()
 
     def add(self, output: Tensor, call: LayerCall, layer: _Layer) -> None:
         """The layer at work ``call`` returned ``output``; ``layer`` is what is to be found."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.tracing.call import tensors
 from firstlight.pipeline.tracing.layers import LayerCall, layer_call
 from firstlight.pipeline.tracing.operation_watch import OperationWatch
+from firstlight.pipeline.tracing.tensor_notes import TensorNotes
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,8 @@ class FirstLayers(OperationWatch):
         self._found: list[FirstLayer] = []
         self._called_first: list[FirstLayer] = []
         # True for what is made of a layer's output, False for what is made of the images alone.
-        self._behind: Any = WeakTensorKeyDictionary({images: False})
+        self._behind: TensorNotes[bool] = TensorNotes()
+        self._behind[images] = False
 
     @property
     def layers(self) -> list[FirstLayer]:
@@ -85,7 +86,7 @@ class FirstLayers(OperationWatch):
             self._seen_otherwise = not (reshaped and untouched)
         # An assignment to a part of a tensor returns nothing.
         made = tensors(args[:1] if result is None else result)
-        origins = [self._behind.get(tensor) for tensor in given] if made else []
+        origins = [self._behind.get(tensor, None) for tensor in given] if made else []
         if any(origin is not None for origin in origins):
             for tensor in made:
                 self._behind[tensor] = call is not None or any(origins)
@@ -94,7 +95,7 @@ class FirstLayers(OperationWatch):
     def _noted(self, call: LayerCall, output: Tensor) -> Tensor:
         """Note a layer's call, and return what the model is to go on with."""
         self.reused |= any(call.weight is layer.call.weight for layer in self.layers)
-        sees_the_image = self._behind.get(call.input) is False
+        sees_the_image = self._behind.get(call.input, None) is False
         place, self._calls = self._calls, self._calls + 1
         if not (sees_the_image or place == 0):
             return output

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from firstlight.pipeline.tracing.call import Call, names, tensors
 from firstlight.pipeline.tracing.operations import CONSTANT, INVERSES, Kind
+from firstlight.pipeline.tracing.tensor_notes import TensorNotes
 
 _SAME_PLACES = names("clone contiguous double float half requires_grad to type type_as")
 
@@ -40,17 +40,17 @@ class Traces:
     """The traces of all signals seen, and which constants were learnt or depend on the image."""
 
     def __init__(self, images: Tensor) -> None:
-        self._signals: Any = WeakTensorKeyDictionary({images: Trace()})
-        self._masks: Any = WeakTensorKeyDictionary()
-        self._learnt: Any = WeakTensorKeyDictionary()
+        self._signals: TensorNotes[Trace] = TensorNotes()
+        self._masks: TensorNotes[bool] = TensorNotes()
+        self._learnt: TensorNotes[bool] = TensorNotes()
+        self._signals[images] = _UNKNOWN
 
     def __contains__(self, signal: Tensor) -> bool:
         return signal in self._signals
 
     def of(self, signal: Tensor) -> Trace:
         """The trace of a signal that was seen."""
-        trace: Trace = self._signals.get(signal, _UNKNOWN)
-        return trace
+        return self._signals.get(signal, _UNKNOWN)
 
     def is_mask(self, tensor: Tensor) -> bool:
         """Whether it may switch signals on and off: truth values, and constants that depend on the
