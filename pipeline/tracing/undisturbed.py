@@ -173,7 +173,7 @@ def _modes(inside: _Inside) -> Iterator[None]:
 @contextmanager
 def _hooks(inside: _Inside) -> Iterator[None]:
     before = [
-        (hooks, dict(hooks))
+        (hooks, dict(hooks) if hooks else {})  # nearly all are empty, and there are ten a module
         for m in inside.modules
         for hooks in map(vars(m).get, HOOKS)
         if hooks is not None
