@@ -27,10 +27,7 @@ class GuidedBackprop(Method):
     """
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
-        rules = _rectifying(
-            "GuidedBackprop", lambda signal, gradient: gradient(signal.clamp(min=0))
-        )
-        return send_back(rules, score, model, images)
+        return send_back(_GUIDED, score, model, images)
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,7 @@ class DeconvNet(Method):
     """
 
     def maps(self, model: nn.Module, images: Tensor, score: Score) -> Tensor:
-        rules = _rectifying("DeconvNet", lambda signal, _gradient: signal.clamp(min=0))
-        return send_back(rules, score, model, images)
+        return send_back(_DECONVOLVED, score, model, images)
 
 
 def _rectifying(method: str, relu: ReLURule) -> Rules:
@@ -59,3 +55,7 @@ def _rectifying(method: str, relu: ReLURule) -> Rules:
         dict.fromkeys(set(Kind) - {Kind.SMOOTH}),
         reasons={Kind.SMOOTH: ", a smooth activation that leaves nothing to rectify"},
     )
+
+
+_GUIDED = _rectifying("GuidedBackprop", lambda signal, gradient: gradient(signal.clamp(min=0)))
+_DECONVOLVED = _rectifying("DeconvNet", lambda signal, _gradient: signal.clamp(min=0))

@@ -71,13 +71,13 @@ def logits_in(output: Any, images: int) -> Tensor:
         logits = output.get("logits", output)
     else:
         logits = getattr(output, "logits", output)
-    is_one_each = isinstance(logits, Tensor) and logits.shape == (images,)
-    if is_one_each and logits.is_floating_point():
-        logits = logits[:, None]
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != images:
-        shape = f" of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else ()
+    if shape == (images,) and logits.is_floating_point():
+        return logits[:, None]
+    if len(shape) != 2 or shape[0] != images:
+        of_shape = f" of shape {shape}" if isinstance(logits, Tensor) else ""
         problem = f"must return logits ({images}, classes) for {images} images"
-        raise ArgumentError("model", f"{problem}, got {type(logits).__name__}{shape}")
+        raise ArgumentError("model", f"{problem}, got {type(logits).__name__}{of_shape}")
     return logits
 
 

@@ -85,10 +85,11 @@ class ClassScore(LogitScore):
         return len(self.classes)
 
     def of(self, logits: Tensor) -> Tensor:
-        if len(logits) != len(self.classes):
-            raise _not_one_each("classes", len(self.classes), len(logits))
+        images, count = logits.shape
+        if images != len(self.classes):
+            raise _not_one_each("classes", len(self.classes), images)
         if self.largest is not None:
-            _check_class(self.largest, logits)
+            _check_class(self.largest, count)
         return logits.gather(1, self.classes[:, None]).squeeze(1)
 
     def select(self, index: Tensor) -> ClassScore:
@@ -148,7 +149,7 @@ class Difference(Score):
         if isinstance(self.first, int) and isinstance(self.second, int):
             logits = logits_of(model, images)
             for index in self.first, self.second:
-                _check_class(index, logits)
+                _check_class(index, logits.shape[1])
             return logits[:, self.first] - logits[:, self.second]
         first, second = (as_score(model, images, s)(model, images) for s in self._both)
         return first - second
@@ -260,9 +261,9 @@ def check_classes(name: str, classes: Tensor, num_classes: int | None = None) ->
         raise ArgumentError(name, f"classes must be {allowed}", largest if least >= 0 else least)
 
 
-def _check_class(index: int, logits: Tensor) -> None:
-    if not 0 <= index < logits.shape[1]:
-        raise ArgumentError("target", f"classes must lie in 0..{logits.shape[1] - 1}", index)
+def _check_class(index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise ArgumentError("target", f"classes must lie in 0..{count - 1}", index)
 
 
 def _not_one_each(name: str, got: int | None, images: int) -> ArgumentError:

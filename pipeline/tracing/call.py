@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,8 +50,7 @@ class Call:
             kwargs = dict(kwargs)
             args = (kwargs.pop("input"), *args)
         self.func, self.args, self.kwargs = func, args, kwargs
-        name = func.__name__.split(".")[0].strip("_")
-        self.name = _ALIASES.get(name, name)
+        self.name = _plain(func.__name__)
         self.tensors = tensors(args, kwargs)
         self.active = tuple(tensor for tensor in self.tensors if tensor.requires_grad)
         """Those that depend on the image, and so require a gradient."""
@@ -86,6 +86,13 @@ class Call:
         name = self.func.__name__.rstrip("_")
         func = getattr(Tensor, name, None) or getattr(torch.nn.functional, name)
         return Call(self.func if name == self.func.__name__ else func, args, kwargs)
+
+
+@cache
+def _plain(name: str) -> str:
+    """The name of an operation without what tells its variants apart."""
+    name = name.split(".")[0].strip("_")
+    return _ALIASES.get(name, name)
 
 
 def tensors(*values: Any) -> list[Tensor]:

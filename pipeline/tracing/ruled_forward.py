@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,10 +57,9 @@ class RuledForward(OperationWatch):
         copied: bool = False,
     ) -> None:
         super().__init__()
-        self._rules, self._at_work = rules, at_work
+        self._rules, self._model, self._at_work = rules, model, at_work
         self._copied = copied
         self._kept: list[tuple[Tensor, int]] = []
-        self._names: Mapping[int, str] = layer_names(model)
         self._traces = Traces(images)
         self._outputs: LayerOutputs[Layer] = LayerOutputs()
 
@@ -90,6 +90,10 @@ class RuledForward(OperationWatch):
         """
         kept, self._kept = self._kept, []
         return any(version(x) != before for x, before in kept)
+
+    @cached_property
+    def _names(self) -> Mapping[int, str]:
+        return layer_names(self._model)
 
     @property
     def _where(self) -> str:
