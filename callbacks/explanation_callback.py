@@ -82,8 +82,8 @@ class ExplanationCallback(ExplainedImages, Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         needs_whole_model(self, trainer)
-        # Another run of the same callback may have other data.
-        self._run_state = RunState()
+        # Another run of the same callback may have other data; a test goes on from a fit.
+        self._run_state = RunState(earlier={} if stage == "fit" else self.earlier)
         forget_costs(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -180,6 +180,18 @@ class ExplanationCallback(ExplainedImages, Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._at(trainer, pl_module, self._evaluated(trainer))
 
+    @property
+    def earlier(self) -> dict[str, Any]:
+        """Maps by name that later ones are compared with: what is put here is kept in checkpoints,
+        since a run that goes on could not make it again."""
+        return self._run_state.earlier
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.earlier)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._run_state.earlier = dict(state_dict)
+
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a run: images are not pickled."""
         kept = {name: value for name, value in vars(self).items() if name not in ATTACHED}
@@ -219,10 +231,12 @@ class ExplanationCallback(ExplainedImages, Callback):
         """Explain the model to see what that costs, and keep nothing else of it."""
         # By a copy, for explanations may compare with the one before.
         twin = copy.deepcopy(self)
-        twin._run_state = self._run_state
+        twin._run_state = run = self._run_state
+        earlier, run.earlier = run.earlier, {}
         moment = Moment("fit", trainer.current_epoch + 0.5, steps_done(trainer) + 1)
         with failures_of(trainer).noting(type(self).__name__), costs_of(trainer).explaining(self):
             twin.found(trainer, module, moment)
+        run.earlier = earlier
 
     def found(self, trainer: Trainer, pl_module: LightningModule, moment: Moment) -> Explanation:
         """The explanation of the model as it is now, its names behind those of the family.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -86,16 +86,6 @@ class FirstLayerMaps(ExplanationCallback):
     images_per_class: Count = 20
     most_classes: Count = 10
 
-    control: Tensor | None = field(default=None, init=False, repr=False)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self.control = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"control": None}
-
     def pick(self, trainer: Trainer) -> Examples:
         return self.examples(trainer, self.images_per_class, self.most_classes)
 
@@ -109,7 +99,7 @@ class FirstLayerMaps(ExplanationCallback):
         except NoFirstLayerMapError as error:
             maps = self._maps(model, images, labels, "size", error)
         if when.is_control:
-            self.control = maps.own.cpu()
+            self.earlier["control"] = maps.own.cpu()
         sheet = Sheet(
             rows=[self.outputs.name(c) for c in maps.classes],
             columns=self._columns(maps),
@@ -145,7 +135,8 @@ class FirstLayerMaps(ExplanationCallback):
 
     def _columns(self, maps: _Maps) -> list[Column]:
         mean = Column("mean image", maps.means, Picture())
-        control = [] if self.control is None else [("3 before training", self.control)]
+        earlier = self.earlier.get("control")
+        control = [] if earlier is None else [("3 before training", earlier)]
         if maps.missing is not None:
             named = [*zip(_SIZES, maps.by_approach.values(), strict=True), *control]
             return [mean, *(Column(name, of, Positive()) for name, of in named)]
@@ -189,10 +180,3 @@ class FirstLayerMaps(ExplanationCallback):
             images_per_class=self.images_per_class,
             most_classes=self.most_classes,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The control, which a resumed run could not make again."""
-        return {"control": self.control}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.control = state_dict["control"]

@@ -66,6 +66,8 @@ class Explained(NamedTuple):
         target: (N,), the outputs that are explained.
         head: The meaning of the outputs.
         when: The moment.
+        earlier: The maps to compare with: those before training, "control", and the latest ones,
+            "last", by the method's name, with their "last_step".
     """
 
     model: nn.Module
@@ -73,6 +75,7 @@ class Explained(NamedTuple):
     target: Tensor
     head: Head
     when: Moment
+    earlier: dict[str, Any]
 
     @property
     def degradation(self) -> ImageDegradation:
@@ -81,95 +84,74 @@ class Explained(NamedTuple):
         return ImageDegradation(steps=12, probability=shares)
 
 
-class MapNumbers:
-    """The chosen numbers, and the earlier maps that some of them compare with."""
+def map_numbers(
+    numbers: Sequence[MapNumber],
+    methods: Mapping[str, Method],
+    maps: Mapping[str, Tensor],
+    explained: Explained,
+) -> dict[str, float]:
+    """The numbers by ``<number>/<method>``, averaged over the images.
 
-    def __init__(self, numbers: Sequence[MapNumber]) -> None:
-        self.numbers = numbers
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin another run."""
-        self._last: Mapping[str, Tensor] = {}
-        self._control: Mapping[str, Tensor] = {}
-        self._last_step = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The earlier maps, which a run that goes on could not make again."""
-        return {"control": self._control, "last": self._last, "last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on with the earlier maps of a run."""
-        self._control, self._last = state_dict["control"], state_dict["last"]
-        self._last_step = state_dict["last_step"]
-
-    def __call__(
-        self,
-        methods: Mapping[str, Method],
-        maps: Mapping[str, Tensor],
-        explained: Explained,
-    ) -> dict[str, float]:
-        """The numbers by ``<number>/<method>``, averaged over the images."""
-        found = {}
-        for number in self.numbers:
-            if explained.head == "values" and number in OF_PROBABILITIES:
-                continue
-            for name, own in maps.items():
-                value = self._number(number, name, methods[name], own, explained)
-                if value is not None:
-                    found[f"{number}/{name}"] = float(value.nanmean())
-            if number == "degradation":
-                at_random = explained.degradation.random_removal(explained.model, explained.images)
-                found["degradation/random"] = float(degradation_area(at_random).nanmean())
-        self._keep(maps, explained.when)
-        return found
-
-    def _number(
-        self,
-        number: MapNumber,
-        name: str,
-        method: Method,
-        maps: Tensor,
-        explained: Explained,
-    ) -> Tensor | None:
-        """One number per image; None where there is nothing to compare with."""
-        model, images, target, _, when = explained
-        match number:
-            case "tv":
-                return total_variation(maps)
-            case "gini":
-                return gini(maps)
-            case "entropy":
-                return entropy(maps)
-            case "magnitude":
-                return magnitude(maps)
-            case "degradation":
-                return degradation_area(explained.degradation.removal(model, images, maps))
-            case "insertion":
-                return degradation_area(explained.degradation.insertion(model, images, maps))
-            case "change":
-                return map_changes(method, model, images, target, draws=1, maps=maps)
-            case "randomisation":
-                correlations = cascading_randomisation(method, model, images, target)
-                return list(correlations.values())[-1]
-            case "efficient_randomisation":
-                return efficient_randomisation(method, model, images, target)
-            case "similarity_to_last":
-                # An explanation of the same step is no earlier one.
-                earlier = self._last if when.step > self._last_step else {}
-                return _similarity(maps, earlier.get(name))
-            case "similarity_to_control":
-                return _similarity(maps, self._control.get(name))
-
-    def _keep(self, maps: Mapping[str, Tensor], when: Moment) -> None:
-        compared = any(number.startswith("similarity") for number in self.numbers)
-        if compared and when.stage == "fit":
-            self._last = {name: own.cpu() for name, own in maps.items()}
-            self._last_step = when.step
-            self._control = self._last if when.is_control else self._control
+    Args:
+        numbers: Those that are asked for.
+        methods: By name.
+        maps: By the method's name.
+        explained: What the maps are of. Its earlier maps are replaced by these.
+    """
+    found = {}
+    for number in numbers:
+        if explained.head == "values" and number in OF_PROBABILITIES:
+            continue
+        for name, own in maps.items():
+            value = _number(number, name, methods[name], own, explained)
+            if value is not None:
+                found[f"{number}/{name}"] = float(value.nanmean())
+        if number == "degradation":
+            at_random = explained.degradation.random_removal(explained.model, explained.images)
+            found["degradation/random"] = float(degradation_area(at_random).nanmean())
+    if explained.when.stage == "fit" and any(n.startswith("similarity") for n in numbers):
+        _keep(maps, explained)
+    return found
 
 
-def _similarity(maps: Tensor, earlier: Tensor | None) -> Tensor | None:
-    if earlier is None or earlier.shape != maps.shape:
-        return None
-    return correlation(maps, earlier.to(maps))
+def _number(
+    number: MapNumber, name: str, method: Method, maps: Tensor, explained: Explained
+) -> Tensor | None:
+    """One number per image; None where there is nothing to compare with."""
+    model, images, target, _, when, earlier = explained
+    match number:
+        case "tv":
+            return total_variation(maps)
+        case "gini":
+            return gini(maps)
+        case "entropy":
+            return entropy(maps)
+        case "magnitude":
+            return magnitude(maps)
+        case "degradation":
+            return degradation_area(explained.degradation.removal(model, images, maps))
+        case "insertion":
+            return degradation_area(explained.degradation.insertion(model, images, maps))
+        case "change":
+            return map_changes(method, model, images, target, draws=1, maps=maps)
+        case "randomisation":
+            correlations = cascading_randomisation(method, model, images, target)
+            return list(correlations.values())[-1]
+        case "efficient_randomisation":
+            return efficient_randomisation(method, model, images, target)
+        case "similarity_to_last" | "similarity_to_control":
+            kept = number.removeprefix("similarity_to_")
+            # An explanation of the same step is no earlier one.
+            is_earlier = kept == "control" or when.step > earlier.get("last_step", 0)
+            other = earlier.get(kept, {}).get(name) if is_earlier else None
+            # A test explains other images.
+            if other is None or other.shape != maps.shape or when.stage != "fit":
+                return None
+            return correlation(maps, other.to(maps))
+
+
+def _keep(maps: Mapping[str, Tensor], explained: Explained) -> None:
+    last = {name: own.cpu() for name, own in maps.items()}
+    explained.earlier.update(last=last, last_step=explained.when.step)
+    if explained.when.is_control:
+        explained.earlier["control"] = last

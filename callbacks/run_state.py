@@ -26,6 +26,7 @@ class RunState:
         control_awaits_data: Whether the control is explained as soon as there is a batch.
         undrawn: The last explanation, if it is not to be drawn unless the run ends.
         steps: The trainer's steps at the last batch.
+        earlier: The maps that later ones are compared with.
         passes: Through the network in the latest explanation, if they were counted.
     """
 
@@ -37,6 +38,7 @@ class RunState:
     control_awaits_data: bool = False
     undrawn: tuple[Explanation, Moment] | None = None
     steps: int = 0
+    earlier: dict[str, Any] = field(default_factory=dict)
     passes: int | None = None
 
     def keep(self, batch: Examples, most_bytes: int) -> None:

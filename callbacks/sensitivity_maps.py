@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from pydantic import Field
@@ -20,7 +20,7 @@ from firstlight.callbacks.map_numbers import (
     OF_PROBABILITIES,
     Explained,
     MapNumber,
-    MapNumbers,
+    map_numbers,
 )
 from firstlight.callbacks.moment import Moment
 from firstlight.callbacks.outputs import gaps
@@ -89,14 +89,6 @@ class SensitivityMaps(ExplanationCallback):
             "noise_levels": {f"{method.noise_level:.0%}": method for method in by_level},
             "sample_sizes": {f"n = {method.samples}": method for method in by_size},
         }
-        self._numbers = MapNumbers(self.numbers)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        self._numbers.forget()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_numbers": MapNumbers(self.numbers)}
 
     @property
     def state_key(self) -> str:
@@ -108,13 +100,6 @@ class SensitivityMaps(ExplanationCallback):
             images_per_class=self.images_per_class,
             most_classes=self.most_classes,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The earlier maps that numbers compare with, which a resumed run could not make again."""
-        return self._numbers.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._numbers.load_state_dict(state_dict)
 
     def pick(self, trainer: Trainer) -> Examples:
         return self.examples(trainer, self.images_per_class, self.most_classes)
@@ -139,8 +124,8 @@ class SensitivityMaps(ExplanationCallback):
             if methods:
                 title = f"SmoothGrad by {sweep.replace('_', ' ').removesuffix('s')} {of_what}"
                 found.sheets[sweep] = self._sheet(picked, logits, maps_of(methods), title)
-        explained = Explained(model, images, target, self.outputs.head, when)
-        found.scalars = self._numbers(self.named_methods, maps, explained)
+        explained = Explained(model, images, target, self.outputs.head, when, self.earlier)
+        found.scalars = map_numbers(self.numbers, self.named_methods, maps, explained)
         asked = [number for number in self.numbers if number in OF_PROBABILITIES]
         if subject == "value" and asked and tuple(self.numbers) != DEFAULT_NUMBERS:
             missing = f"numbers={asked}: they follow a probability, and values have none"

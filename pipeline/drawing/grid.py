@@ -214,15 +214,14 @@ def _check_lengths(
     if not any(picture is not None for row in rows for picture in row):
         raise ArgumentError("rows", f"must hold at least one picture, got {len(rows)} empty rows")
     height, width = len(rows), len(rows[0])
-    lengths: list[tuple[str, int, Sequence[Sequence[Any]]]] = [
-        ("rows, each", width, rows),
-        ("column_labels", width, [column_labels]),
-        ("row_labels", height, [row_labels]),
-        ("notes", height, [notes or rows]),
-        ("notes, each row", width, notes or []),
-        ("bars", width, [bars or rows[0]]),
+    lengths: list[tuple[str, int, Sequence[Any] | None]] = [
+        *(("rows, each", width, row) for row in rows),
+        ("column_labels", width, column_labels),
+        ("row_labels", height, row_labels),
+        ("notes", height, notes or None),
+        *(("notes, each row", width, row) for row in notes or ()),
+        ("bars", width, bars or None),
     ]
-    for name, wanted, lines in lengths:
-        for line in lines:
-            if len(line) != wanted:
-                raise ArgumentError(name, f"must have {wanted} entries, got {len(line)}")
+    for name, wanted, entries in lengths:
+        if entries is not None and len(entries) != wanted:
+            raise ArgumentError(name, f"must have {wanted} entries, got {len(entries)}")

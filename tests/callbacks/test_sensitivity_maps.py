@@ -55,6 +55,9 @@ def test_similarity_is_one_for_the_same_maps_and_minus_one_for_their_negatives(
     assert same == pytest.approx({last: 1, control: 1})
     assert turned == pytest.approx({last: -1, control: -1})
     assert again == pytest.approx({last: 1, control: -1})
+    # A test explains other images, which no earlier map belongs to.
+    assert explained(callback, stranger, data, Moment("test", 3, 18)).scalars == {}
+    assert explained(callback, stranger, data, Moment("test", 3, 19)).scalars == {}
 
 
 def test_what_goes_on_from_its_state_compares_with_the_same_maps(stranger: Any, data: Any) -> None:

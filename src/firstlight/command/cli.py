@@ -37,7 +37,7 @@ from firstlight.command.checkpoints import (
     run_folder,
     run_of,
 )
-from firstlight.command.configs import CONFIGS, completed, given
+from firstlight.command.configs import CONFIGS, completed, given, listed
 from firstlight.command.mistakes import deepest
 from firstlight.command.told import (
     Announcement,
@@ -220,10 +220,8 @@ class CommandLine(LightningCLI):
 
     def chosen_callbacks(self, config: Namespace) -> list[Callback]:
         """The callbacks of the trainer: those of the config, and our own."""
-        chosen = config.trainer.callbacks or []
-        chosen = chosen if isinstance(chosen, list) else [chosen]
         # First, since the others may explain the network before they let it begin.
-        chosen = [Announcement(), *chosen]
+        chosen = [Announcement(), *listed(config.trainer.callbacks)]
         if config.trainer.enable_checkpointing is not False and self.config.subcommand == "fit":
             chosen.append(config.checkpoint)
             if config.checkpoint.monitor is not None:
@@ -279,13 +277,11 @@ class CommandLine(LightningCLI):
         )
         end_of_fit(self.trainer, scores, best, config.report)
 
-    def after_validate(self) -> None:
-        """Say where the run is."""
-        end_of_evaluation(self.trainer)
-
     def after_test(self) -> None:
         """Say where the run is."""
         end_of_evaluation(self.trainer)
+
+    after_validate = after_test
 
     def after_predict(self) -> None:
         """Say where the maps are."""

@@ -55,6 +55,11 @@ def read(path: str) -> dict[str, Any]:
     return content
 
 
+def listed(value: Any) -> list[Any]:
+    """What a config gives once, as a list, or not at all."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
 def path_of(given: str) -> str:
     """``noise.yaml`` and ``configs/noise.yaml`` mean the file of this package unless the working
     folder has one of that name.

@@ -6,14 +6,12 @@ from argparse import ArgumentError as ParserError
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
-from lightning.pytorch.loggers import Logger
 
 from firstlight.callbacks import (
     ExplanationCallback,
@@ -23,7 +21,7 @@ from firstlight.callbacks import (
 )
 from firstlight.command.checkpoints import content_of, hyper_parameters
 from firstlight.command.cli import CommandLine, parser_settings, quietly
-from firstlight.command.configs import CONFIG_FLAGS, path_of, read
+from firstlight.command.configs import CONFIG_FLAGS, listed, path_of, read
 from firstlight.command.explaining import Explaining
 from firstlight.command.finished_runs import ARGUMENT, FinishedRun, finished_runs
 from firstlight.command.mistakes import deepest
@@ -91,13 +89,8 @@ def _explain_run(run: FinishedRun, configs: Sequence[str], options: Sequence[str
         raise ArgumentError(
             "config", f"{said}, model: {{class_path: ..., init_args: ...}}", configs[-1]
         )
-    with TemporaryDirectory() as folder:
-        words = ["explain"]
-        for number, content in enumerate(contents):
-            path = Path(folder, f"{number}.yaml")
-            path.write_text(yaml.safe_dump(content))
-            words += ["--config", str(path)]
-        _ExplainLine(run, foreign, [*words, *options])
+    words = [word for content in contents for word in ("--config", yaml.safe_dump(content))]
+    _ExplainLine(run, foreign, ["explain", *words, *options])
 
 
 def _without_model(content: dict[str, Any]) -> dict[str, Any]:
@@ -203,8 +196,7 @@ class _ExplainLine(CommandLine):
         ]
 
     def chosen_callbacks(self, config: Namespace) -> list[Callback]:
-        chosen = config.trainer.callbacks or []
-        chosen = chosen if isinstance(chosen, list) else [chosen]
+        chosen = listed(config.trainer.callbacks)
         explaining = [c for c in chosen if isinstance(c, ExplanationCallback)]
         explaining = explaining or [FirstLayerMaps(), SensitivityMaps(), PatternMonitor()]
         # The untrained network is made again only where the run says how it was made.
@@ -212,12 +204,11 @@ class _ExplainLine(CommandLine):
         controls = [c for c in explaining if c.before_training and known]
         for callback in explaining:
             callback.before_training = False
-        loggers: list[Logger] = config.trainer.logger or []
         last = Explaining(
             self._checkpoints,
             explaining,
             controls,
-            loggers if isinstance(loggers, list) else [loggers],
+            listed(config.trainer.logger),
             self._finished.folder,
             self._metrics,
             config.weights_only,
