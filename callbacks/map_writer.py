@@ -34,9 +34,10 @@ from firstlight.pipeline import Method, SmoothGrad, undisturbed
 from firstlight.pipeline.methods.logits import logits_of
 
 
+# In this order, in which jsonargparse finds the types of the arguments.
 @checked
 @dataclass(eq=False)
-class MapWriter(BasePredictionWriter, ReadingArguments):
+class MapWriter(ReadingArguments, BasePredictionWriter):
     """Writes a map of every image that ``trainer.predict`` sees, in shards that it resumes from.
 
     Each process writes its own images, so it works with any strategy that gives every process the
@@ -65,7 +66,7 @@ class MapWriter(BasePredictionWriter, ReadingArguments):
     _shard: list[WrittenMaps] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        super().__init__("batch")
+        BasePredictionWriter.__init__(self, "batch")
         self.folder = Path(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
