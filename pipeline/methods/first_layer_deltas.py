@@ -94,17 +94,21 @@ class Deltas:
         return torch.stack(parts).sum(0)
 
     def maps_of_all(self, slopes: Tensor, weights: Tensor) -> Tensor:
-        """The maps (K', D) of K' losses, summed over the images with ``weights`` (N,).
+        """The maps (groups, K', D) of K' losses, summed over the images of each group.
 
         The deltas are linear in dL/dlogits, so those of the K single logits make up those of every
-        loss, ``slopes`` (N, K', K).
+        loss, ``slopes`` (N, K', K). ``weights`` (groups, N) are not 0 for the images of a group,
+        which lie side by side, group after group.
         """
-        own = weights > 0
+        sizes = weights.count_nonzero(1).tolist()
+        weighted = (weights.sum(0)[:, None, None] * slopes).split(sizes)
         total = torch.zeros(()).to(slopes)
         for layer, spreads in zip(self._layers, self._spreads_of_logits, strict=True):
             # (n, K', K) @ (n, K, D or 1)
-            by_image = weights[own, None, None] * (slopes[own] @ spreads[own])
-            total = total + torch.einsum("nkd,nd->kd", by_image, layer.pixels[own])
+            by_image = map(torch.matmul, weighted, spreads.split(sizes))
+            of_groups = zip(by_image, layer.pixels.split(sizes), strict=True)
+            maps = [torch.einsum("nkd,nd->kd", by_pixel, x) for by_pixel, x in of_groups]
+            total = total + torch.stack(maps)
         return total
 
     @cached_property
@@ -200,7 +204,7 @@ def _check_sums(deltas: list[Tensor]) -> None:
     Σδ = 0 by algebra. Rounding leaves about ε/√H of Σ|δ|, deltas of random sign 1/√H.
     """
     summed, total = (
-        sum(float(torch.linalg.vector_norm(value.detach(), 1)) for value in values)
+        sum(float(value.detach().abs().sum()) for value in values)
         for values in ([delta.sum(2) for delta in deltas], deltas)
     )
     units = max(delta.shape[2] for delta in deltas)

@@ -119,7 +119,8 @@ class FirstLayerGradient:
             )
         with undisturbed(model):
             images = checked_images(model, images)
-            own = class_tensor("labels", labels, images)
+            own, order = class_tensor("labels", labels, images).sort(stable=True)
+            images = images[order]
             groups = _groups(own, images, self._approach.averaged)
             total = torch.zeros(()).to(images)
             for rows in _passes(images):
@@ -132,8 +133,7 @@ class FirstLayerGradient:
                     maps = [weights @ deltas.sizes(each) for each in slopes.unbind(1)]
                     total = total + torch.stack(maps, dim=1)
                 else:
-                    maps = [deltas.maps_of_all(slopes, of_class) for of_class in weights]
-                    total = total + torch.stack(maps)
+                    total = total + deltas.maps_of_all(slopes, weights)
             return ClassMaps(groups.classes, self._shown(total, deltas.units, images))
 
     def _grouped(
