@@ -128,7 +128,7 @@ def hand_written(scale: Scale) -> Comparison:
         f"one epoch of {scale.digits}, default network, batches of {_BATCH_SIZE}, "
         "logging and progress bar on",
         "hand-written PyTorch loop, fused Adam",
-        Aim(1.3),
+        Aim(1.15),
         _ours(scale),
         {"": theirs},
         _same_weights,

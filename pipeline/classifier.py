@@ -127,7 +127,15 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; fused into one kernel where there is one, which halves its time."""
         fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters())
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate, fused=fused)
+        return Adam(self.parameters(), lr=self.learning_rate, fused=fused)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook at work some fifty times a step; to torch, which asks each time
+        # whether it is a parameter, that takes as long as a small layer.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def _step(self, score: EpochScore, images: Tensor, labels: Tensor) -> Tensor:
         logits = self._logits(images)
@@ -162,6 +170,14 @@ class ImageClassifier(LightningModule):
         generator = torch.Generator(images.device).manual_seed(seed)
         noise = torch.empty_like(images).normal_(generator=generator)
         return torch.addcmul(images, noise_sigma(images, self.training_noise), noise)
+
+
+class Adam(torch.optim.Adam):
+    """torch's, which for weights on the CPU does not look for a GPU at every step."""
+
+    def _accelerator_graph_capture_health_check(self) -> None:
+        if self.param_groups[0]["params"][0].device.type != "cpu":
+            super()._accelerator_graph_capture_health_check()
 
 
 class EpochScore(nn.Module):
