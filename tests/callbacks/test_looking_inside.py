@@ -60,7 +60,7 @@ def test_the_patches_are_the_strongest_of_the_whole_data(stranger, data):
 
 
 def test_what_a_class_likes_scores_higher_than_what_there_is(fit, stranger, data, board):
-    events = board(fit(stranger, data, callbacks=[ClassImages()], max_epochs=2))
+    events = board(fit(stranger, data, callbacks=[ClassImages()], max_epochs=1))
     found, real = (events.Scalars(f"4_inside/score/{name}")[-1].value for name in ("found", "real"))
     assert found > real
     assert events.Scalars("4_inside/fooling_length")[-1].value > 0
