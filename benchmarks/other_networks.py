@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import timm
@@ -27,6 +28,35 @@ _TORCHVISION = """
     alexnet convnext_tiny googlenet googlenet+transform_input inception_v3 mobilenet_v2
     shufflenet_v2_x0_5 squeezenet1_0 swin_t
 """
+_SMALLER: Mapping[str, Mapping[str, Any]] = {
+    "ConvMixer": {"dim": 24, "depth": 3},
+    "GlobalContextVit": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)},
+    "Nest": {"embed_dims": (16, 32, 32), "num_heads": (1, 2, 2), "depths": (1, 1, 1)},
+    "bat_resnext26ts": {},
+    "botnet26t_256": {},
+    "halonet26t": {},
+    "hiera_tiny_224": {"stages": (1, 1, 1, 1), "embed_dim": 16},
+    "lambda_resnet26t": {},
+    "maxvit_rmlp_pico_rw_256": {},
+    "naflexvit_base_patch16_gap": {"depth": 2, "embed_dim": 48, "num_heads": 3},
+    "sam2_hiera_tiny": {"stages": (1, 1, 1, 1), "embed_dim": 16},
+    "sequencer2d_s": {
+        "layers": (1, 1, 1, 1),
+        "embed_dims": (16, 32, 32, 32),
+        "hidden_sizes": (4, 8, 8, 8),
+    },
+    "tnt_s_patch16_224": {"depth": 2},
+    "tresnet_m": {},
+    "visformer_tiny": {
+        "init_channels": 8,
+        "embed_dim": 48,
+        "depth": (1, 1, 1),
+        "num_heads": 2,
+    },
+    "xception41": {},
+}
+"""Members of timm without a small one: what makes them smaller. Classes have no member whose size
+can be chosen."""
 _STAGES = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
 _TOKENS = {
     "hidden_size": 32,
@@ -54,7 +84,7 @@ _TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
 ``.logits``."""
 
 ALL = (
-    *(f"timm/{name}" for name in _TIMM.split()),
+    *(f"timm/{name}" for name in (*_TIMM.split(), *_SMALLER)),
     *(f"torchvision/{name}" for name in _TORCHVISION.split()),
     *(f"transformers/{name}" for name in _TRANSFORMERS),
     *(f"transformers/{name}.logits" for name in list(_TRANSFORMERS)[:3]),
@@ -109,11 +139,15 @@ def _candidates(name: str) -> Iterator[tuple[nn.Module, int]]:
         yield from ((model, size) for size in (64, 96, 128))
         return
     # A VGG with its whole head takes gigabytes.
-    options: dict[str, Any] = {"mlp_ratio": 1 / 64} if member.startswith("vgg") else {}
+    options: Mapping[str, Any] = {"mlp_ratio": 1 / 64} if member.startswith("vgg") else {}
+    options = {"num_classes": CLASSES, **options, **_SMALLER.get(member, {})}
+    make = (
+        getattr(timm.models, member) if member[0].isupper() else partial(timm.create_model, member)
+    )
     with suppress(TypeError):  # takes images of any size, or of one
-        yield timm.create_model(member, num_classes=CLASSES, img_size=64), 64
-    model = timm.create_model(member, num_classes=CLASSES, **options)
-    yield from ((model, size) for size in (64, 96, 128, 224))
+        yield make(**options, img_size=64), 64
+    model = make(**options)
+    yield from ((model, size) for size in (64, 96, 128, 224, 256))
 
 
 def _of_torchvision(member: str) -> nn.Module:

@@ -128,7 +128,8 @@ class LayerSums(NamedTuple):
         inputs: Σ x and Σ x², (2, groups, …), where each group of units has its own inputs.
         units: The sums of 1, z, [z > 0], the norm's scale, its square, of 1 where there is a norm,
             and of 1 where the layer sees the image, (7, units).
-        extremes: The maxima of z and of -z, (2, units).
+        extremes: The maxima of z, of -z, and of the number of samples that are summed before
+            float64 takes over, (3, units).
     """
 
     products: Tensor
@@ -149,7 +150,10 @@ class LayerSums(NamedTuple):
         weight = weight * per_unit(self._scale(layer), weight)
         mean, square = (_per_weight(moment, len(weight)) for moment in self.inputs / count[0])
         vary = self._vary(weight, square, resolution)
-        units = _Units(layer, weight, z / count, resolution, vary)
+        # Rounding adds up like a random walk (N. J. Higham and T. Mary, "A new approach to
+        # probabilistic rounding error analysis", 2019, theorem 2.4).
+        rounding = resolution * float(self.extremes[2].max().sqrt())
+        units = _Units(layer, weight, z / count, rounding, vary)
         sums = self._by_regime(Regimes.of(estimators), mean * count[0])
         nothing = weight.new_empty(0)
         patterns = {
@@ -172,8 +176,9 @@ class LayerSums(NamedTuple):
 
         The sums cannot tell: over many equal samples their rounding grows with the number.
         """
-        size = _norm(weight) * square.flatten(1).sum(1).sqrt() + self.extremes.abs().amax(0)
-        return self.extremes.sum(0) > 8 * resolution * size
+        extremes = self.extremes[:2]
+        size = _norm(weight) * square.flatten(1).sum(1).sqrt() + extremes.abs().amax(0)
+        return extremes.sum(0) > 8 * resolution * size
 
     def _scale(self, layer: str) -> Tensor:
         """The scale of the one norm that belongs to the layer, (units,)."""
@@ -205,13 +210,13 @@ class LayerSums(NamedTuple):
 
 
 class _Units(NamedTuple):
-    """The units of a layer: its name, w (units, …), E[z] (units,), the least share of a number
-    that is not rounding, and which units vary (units,)."""
+    """The units of a layer: its name, w (units, …), E[z] (units,), the share of a sum that may be
+    rounding, and which units vary (units,)."""
 
     layer: str
     weight: Tensor
     mean: Tensor
-    resolution: float
+    rounding: float
     vary: Tensor
 
     def pattern(self, xz: Tensor, x: Tensor, count: Tensor) -> Tensor:
@@ -225,7 +230,7 @@ class _Units(NamedTuple):
                 "are not",
             )
         size = _norm(weight) * _norm(xz)
-        defined = self.vary & (count > 0) & (denominator.abs() > self.resolution * size)
+        defined = self.vary & (count > 0) & (denominator.abs() > self.rounding * size)
         k = torch.addcmul(xz, x, per_unit(mean, weight), value=-1)
         return k.mul_(per_unit(torch.where(defined, 1 / denominator, 0), weight))
 

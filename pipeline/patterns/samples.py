@@ -25,6 +25,9 @@ _WEIGHT_GRADIENTS: Mapping[int, Callable[..., Tensor]] = {
 _PART = 2**20
 """Numbers in a part of a layer's inputs or outputs: 4 MB."""
 
+_SAMPLES = 2**11
+"""Samples in a part, at most, or the positions of an image: rounding adds up in each."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -74,7 +77,9 @@ class Samples:
     def parts(self, outputs: Tensor) -> Iterator[tuple[Samples, Tensor]]:
         """The samples and their outputs (N, units, positions…), a few images at a time: as much as
         caches hold, however many images there are."""
-        step = max(1, _PART // max(self.values[0].numel(), outputs[0].numel()))
+        numbers = max(self.values[0].numel(), outputs[0].numel())
+        positions = outputs[0, 0].numel()
+        step = max(1, min(_PART // numbers, _SAMPLES // positions))
         parts = zip(self.values.split(step), outputs.split(step), strict=True)
         yield from ((replace(self, values=values), part) for values, part in parts)
 

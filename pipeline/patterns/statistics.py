@@ -39,8 +39,9 @@ class PatternStatistics(Metric):
     with E[y] over all samples (P.-J. Kindermans et al., "Learning how to explain neural networks",
     2017, eqs. 3 and 7; the source leaves E[y] in eq. 7 over both regimes). Adding a constant to y
     leaves k_r as it is, so the sums are taken of z and the bias matters for the regimes only. For a
-    convolution each patch is a sample x, and none is cut out. Layers are found by their calls,
-    whether modules or functional calls make them; calls of one layer add up.
+    convolution each patch is a sample x; patches are cut out, a few images at a time, only where
+    positions are at most an eighth of a patch's numbers. Layers are found by their calls, whether
+    modules or functional calls make them; calls of one layer add up.
 
     A BatchNorm in evaluation mode that takes a layer's output is folded: the unit is both together.
     Operations other than ``F.linear`` and ``F.conv1d/2d/3d``, and layers whose weight is computed
@@ -100,7 +101,7 @@ class PatternStatistics(Metric):
             self._add_sums(f"products {name}", (self._regimes.products, units, *inputs), device)
             self._add_sums(f"inputs {name}", (2, groups, *inputs), device)
             self._add_sums(f"units {name}", (7, units), device)
-            lowest = torch.full((2, units), -torch.inf, dtype=torch.float64, device=device)
+            lowest = torch.full((3, units), -torch.inf, dtype=torch.float64, device=device)
             self.add_state(f"extremes {name}", lowest, dist_reduce_fx="max")
 
     def update(self, images: Tensor) -> None:
@@ -176,7 +177,9 @@ class PatternStatistics(Metric):
             positions = (0, *range(2, z.ndim))
             sums.units[1] += z.sum(positions).to(device)
             sums.units[2] += active.sum(positions).to(device)
-            extremes = torch.stack((z.amax(positions), -z.amin(positions))).to(device)
+            highest, lowest = z.amax(positions), z.amin(positions)
+            together = torch.full_like(highest, z[:, 0].numel())
+            extremes = torch.stack((highest, -lowest, together)).to(device)
             torch.maximum(sums.extremes, extremes.to(sums.extremes), out=sums.extremes)
         scale = observation.scale
         factor = 1.0 if scale is None else scale.to(device).double()

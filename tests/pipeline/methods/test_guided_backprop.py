@@ -15,8 +15,8 @@ import torchvision
 from captum.attr import Deconvolution
 from captum.attr import GuidedBackprop as CaptumGuidedBackprop
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 from torch.nn import functional as F
+from torchvision.models.vgg import cfgs, make_layers
 
 from firstlight.pipeline.methods.base import Method
 from firstlight.pipeline.methods.gradient import Gradient

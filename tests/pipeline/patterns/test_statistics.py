@@ -593,6 +593,23 @@ class Still(nn.Module):
         return 0 * images.flatten(1)[:, :1] + self.numbers
 
 
+@pytest.mark.parametrize("count", [1000, 100_000])
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4])
+def test_inputs_that_hardly_vary_give_a_pattern_that_is_right_or_none(
+    count: int, spread: float
+) -> None:
+    """However many samples there are in a batch: float64 tells."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 6))
+    images = 1 + spread * torch.randn(count, 1, 2, 2)
+    single, double = fitted(model, images)["1"], fitted(model.double(), images.double())["1"]
+    for regime in REGIMES:
+        error = (single.of(regime) - double.of(regime)).norm(dim=1) / double.of(regime).norm(dim=1)
+        assert (single.undefined(regime) | (error < 0.1)).all()
+    if spread > 3e-3:
+        assert not single.undefined("linear").any()
+
+
 @pytest.mark.parametrize("count", [50, 5000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_unit_whose_inputs_never_vary_has_no_pattern(dtype: torch.dtype, count: int) -> None:
