@@ -86,8 +86,18 @@ class Page:
         table = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
         table += [self.rows[name] for name in ALL if name in self.rows]
         reasons = [f"- **{chr(ord('a') + i)}**: {r}" for i, r in enumerate(self.reasons)]
-        parts = (_HEAD.rstrip(), "\n".join(table), "\n".join(reasons))
+        parts = (_HEAD.rstrip(), _counts(table[2:]), "\n".join(table), "\n".join(reasons))
         self._path.write_text("\n\n".join(filter(None, parts)) + "\n")
+
+
+def _counts(rows: list[str]) -> str:
+    """How many networks each method has a map of."""
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    maps = (
+        f"{name} {sum(row[column].startswith('✓') for row in cells)}"
+        for column, name in enumerate(_COLUMNS[2:], 2)
+    )
+    return f"Of these {len(rows)} networks there is a map by: {', '.join(maps)}."
 
 
 def _line(cells: object) -> str:

@@ -32,13 +32,10 @@ _SMALLER: Mapping[str, Mapping[str, Any]] = {
     "ConvMixer": {"dim": 24, "depth": 3},
     "GlobalContextVit": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)},
     "Nest": {"embed_dims": (16, 32, 32), "num_heads": (1, 2, 2), "depths": (1, 1, 1)},
-    "bat_resnext26ts": {},
     "botnet26t_256": {},
-    "halonet26t": {},
     "hiera_tiny_224": {"stages": (1, 1, 1, 1), "embed_dim": 16},
     "lambda_resnet26t": {},
     "maxvit_rmlp_pico_rw_256": {},
-    "naflexvit_base_patch16_gap": {"depth": 2, "embed_dim": 48, "num_heads": 3},
     "sam2_hiera_tiny": {"stages": (1, 1, 1, 1), "embed_dim": 16},
     "sequencer2d_s": {
         "layers": (1, 1, 1, 1),
@@ -46,7 +43,6 @@ _SMALLER: Mapping[str, Mapping[str, Any]] = {
         "hidden_sizes": (4, 8, 8, 8),
     },
     "tnt_s_patch16_224": {"depth": 2},
-    "tresnet_m": {},
     "visformer_tiny": {
         "init_channels": 8,
         "embed_dim": 48,
@@ -147,7 +143,7 @@ def _candidates(name: str) -> Iterator[tuple[nn.Module, int]]:
     with suppress(TypeError):  # takes images of any size, or of one
         yield make(**options, img_size=64), 64
     model = make(**options)
-    yield from ((model, size) for size in (64, 96, 128, 224, 256))
+    yield from ((model, size) for size in (64, 96, 128, 224))
 
 
 def _of_torchvision(member: str) -> nn.Module:
