@@ -12,6 +12,7 @@ from benchmarks import (
     lrp,
     methods,
     patterns,
+    residual_epoch,
     smoothgrad,
     training,
 )
@@ -48,6 +49,8 @@ ROWS: Mapping[str, Callable[[Scale], Comparison]] = {
     },
     "signal-quality": patterns.quality,
     "callbacks": training.callbacks,
+    "callbacks-undrawn": partial(training.callbacks, epochs=3),
+    "callbacks-resnet18": residual_epoch.callbacks,
     "board-index": board.index,
     "board-sheet": board.sheet,
     "import": importing.callbacks,
