@@ -42,7 +42,7 @@ class PositiveSums:
     """Running sums over the samples of a layer: of [z > 0], t = [z > 0] y, t² and t (x - x₀).
 
     Args:
-        weight: (groups, units of a group, inputs), 0 for inputs that are not to enter y = wᵀx.
+        weight: (groups, units of a group, inputs).
     """
 
     def __init__(self, weight: Tensor) -> None:

@@ -45,15 +45,23 @@ class LiveInputs:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LiveInputs) and torch.equal(self.live, other.live)
 
-    def grouped(self, weights: Tensor) -> Tensor:
-        """Weights or patterns (units, …) as (groups, units, all inputs), 0 where dead."""
-        grouped: Tensor = weights.flatten(1).unflatten(0, (len(self.live), -1))
-        return grouped * self.live.unsqueeze(1)
+    def of_weights(self, weights: Tensor) -> Tensor:
+        """The inputs kept of weights or patterns (units, …): (groups, units, inputs kept)."""
+        return self.kept(weights.flatten(1).unflatten(0, (len(self.live), -1)))
 
     def kept(self, values: Tensor) -> Tensor:
-        """The live inputs of values (groups, …, all inputs); 0 where live in another group only."""
+        """Those of values (groups, …, all inputs) that are live in any group; 0 where not in its
+        own."""
+        kept, mask = self._kept
+        if len(kept) < values.shape[2]:
+            values = values.index_select(2, kept.to(values.device))
+        return values if mask is None else values * mask.to(values)
+
+    @cached_property
+    def _kept(self) -> tuple[Tensor, Tensor | None]:
         kept = self.live.any(0).nonzero().squeeze(1)
-        return (values * self.live.unsqueeze(1)).index_select(2, kept)
+        live = self.live.index_select(1, kept)
+        return kept, None if live.all() else live.unsqueeze(1)
 
 
 class Remembered(NamedTuple):
@@ -63,7 +71,7 @@ class Remembered(NamedTuple):
         origin: How the layer reads the images.
         live: The inputs that count.
         calls: Of the layer in one pass over the images.
-        inputs: Sums over all inputs.
+        inputs: Sums over the inputs kept.
         whitening: Of the inputs kept.
     """
 
@@ -97,7 +105,7 @@ class JudgedLayer:
         # More than the rounding of the sums: patterns are what their differences leave.
         self._rounding = pattern.resolution ** (2 / 3)
         self._live = LiveInputs.of(pattern, groups)
-        self._w = self._live.grouped(pattern.weight)
+        self._w = self._live.of_weights(pattern.weight)
         self._positive = PositiveSums(self._w)
         fits = remembered is not None and remembered[:2] == (origin, self._live)
         self._remembered = remembered if fits else None
@@ -111,7 +119,7 @@ class JudgedLayer:
         self._calls += 1
         for x, positive in _cut_out(Samples.of(observation.call), unit_outputs(observation)):
             # Where the sums are: the layer's device may have no float64.
-            x, positive = x.to(self._w.device), positive.to(self._w.device)
+            x, positive = self._live.kept(x).to(self._w.device), positive.to(self._w.device)
             if self._inputs is None:
                 self._inputs = InputSums(x.mean(1, keepdim=True).to(self._w))
             centred = x - self._inputs.centre.to(x)
@@ -138,7 +146,7 @@ class JudgedLayer:
 
     @property
     def sums(self) -> InputSums:
-        """Over all inputs."""
+        """Over the inputs kept."""
         if self._inputs is None:
             raise RuntimeError("no call of the layer has been added")
         return self._inputs
@@ -148,32 +156,27 @@ class JudgedLayer:
         """Of the inputs kept."""
         if self._remembered is not None:
             return self._remembered.whitening
-        covariance = self._live.kept(self._live.kept(self.sums.covariance).mT)
-        return Whitening.of(covariance, self._cutoff)
+        return Whitening.of(self.sums.covariance, self._cutoff)
 
     @cached_property
     def weight(self) -> Direction:
         """w, (groups, units, inputs)."""
-        return self.whitening.weights(self._kept_w)
-
-    @cached_property
-    def _kept_w(self) -> Tensor:
-        return self._live.kept(self._w)
+        return self.whitening.weights(self._w)
 
     @property
     def still(self) -> Tensor:
         """The units (units,) whose output does not vary."""
         most = (self.whitening.root**2).sum((1, 2), keepdim=True).squeeze(2)
-        size = (self._kept_w**2).sum(2)
+        size = (self._w**2).sum(2)
         return ((self.weight.varying**2).sum(2) <= STILL * most * size).flatten()
 
     def correlation(self, parts: Sequence[Tensor]) -> Tensor:
         """max_v corr(y, vᵀd) (groups, units) for a pattern u, or a₊ and a₋, (units, …)."""
-        patterns = (self._live.kept(self._live.grouped(part)) for part in parts)
+        patterns = (self._live.of_weights(part) for part in parts)
         directions = [self.whitening.patterns(F.normalize(u, dim=2, eps=_TINY)) for u in patterns]
         if len(directions) == 1:
             return linear_correlation(self.weight, directions[0], self._rounding)
-        covariance = self._live.kept(self._positive.covariance(self.sums.offset))
+        covariance = self._positive.covariance(self.sums.offset)
         active = self.whitening.patterns(covariance).varying, self._positive.variance
         return two_component_correlation(self.weight, directions, *active, self._rounding)
 
