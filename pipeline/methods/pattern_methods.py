@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -57,14 +57,15 @@ class PatternMethod(Method):
         )
         # The signal is linear in its start, and powers of two do not round.
         exponents = torch.zeros(len(images), dtype=torch.int32, device=images.device)
+        start: Callable[[Tensor], Tensor] = torch.detach
         for _ in range(4):
-            start = partial(_start, exponents=-exponents)
             maps = send_back(rules, score, model, images, start)
             # The sum of a finite map may overflow as well, and is tried once more for nothing.
             finite = maps.flatten(1).sum(1).isfinite()
             if finite.all():
                 break
             exponents = exponents + _SMALLER * ~finite
+            start = partial(_start, exponents=-exponents)
         if not exponents.any():
             return maps
         maps = _scaled(maps, exponents)
