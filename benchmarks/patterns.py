@@ -74,7 +74,7 @@ def forward_passes(scale: Scale, name: str, estimators: Sequence[PatternName]) -
 
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
-    images = torch.rand(scale.pick(8, 2), 3, 224, 224)
+    images = torch.rand(scale.pick(32, 2), 3, 224, 224)
     statistics = PatternStatistics(model, estimators=list(estimators))
 
     def ours() -> int:

@@ -18,6 +18,7 @@ from firstlight.errors import ArgumentError
 from firstlight.pipeline.methods.logits import logits_in
 from firstlight.pipeline.networks import DenseNetwork
 from firstlight.pipeline.tracing.images import noise_sigma
+from firstlight.pipeline.tracing.torch_internals import Adam
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) and their labels (N,)."""
@@ -170,14 +171,6 @@ class ImageClassifier(LightningModule):
         generator = torch.Generator(images.device).manual_seed(seed)
         noise = torch.empty_like(images).normal_(generator=generator)
         return torch.addcmul(images, noise_sigma(images, self.training_noise), noise)
-
-
-class Adam(torch.optim.Adam):
-    """torch's, which for weights on the CPU does not look for a GPU at every step."""
-
-    def _accelerator_graph_capture_health_check(self) -> None:
-        if self.param_groups[0]["params"][0].device.type != "cpu":
-            super()._accelerator_graph_capture_health_check()
 
 
 class EpochScore(nn.Module):

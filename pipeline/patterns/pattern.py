@@ -151,7 +151,7 @@ class LayerSums(NamedTuple):
         mean, square = (_per_weight(moment, len(weight)) for moment in self.inputs / count[0])
         vary = self._vary(weight, square, resolution)
         # Rounding adds up like a random walk (N. J. Higham and T. Mary, "A new approach to
-        # probabilistic rounding error analysis", 2019, theorem 2.4).
+        # probabilistic rounding error analysis", 2019).
         rounding = resolution * float(self.extremes[2].max().sqrt())
         units = _Units(layer, weight, z / count, rounding, vary)
         sums = self._by_regime(Regimes.of(estimators), mean * count[0])

@@ -82,3 +82,15 @@ def body(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
+
+
+class Adam(torch.optim.Adam):
+    """torch's, which for weights on the CPU does not look for a GPU at every step.
+
+    Without a driver the look loads a library in vain each time, which takes a small network longer
+    than its step; there is no public way to leave it out. Without this name all goes on as before.
+    """
+
+    def _accelerator_graph_capture_health_check(self) -> None:
+        if self.param_groups[0]["params"][0].device.type != "cpu":
+            super()._accelerator_graph_capture_health_check()

@@ -126,3 +126,22 @@ def test_spread_size_and_the_efficient_randomisation_are_asked_for(
     # The edges of an image do not depend on the network.
     assert found.scalars[edges] == 0
     assert abs(found.scalars[gradient]) > 1e-3
+
+
+class Overflowing(Gradient):
+    """The map of the second image is no numbers."""
+
+    def __call__(self, model: Any, images: torch.Tensor, target: Any = None) -> torch.Tensor:
+        maps = super().__call__(model, images, target)
+        maps[1, 0, 0, 0] = float("nan")
+        return maps
+
+
+def test_a_map_with_pixels_that_are_no_numbers_has_the_reason_beside_it(
+    stranger: Any, data: Any
+) -> None:
+    callback = SensitivityMaps([Overflowing(), Gradient()], numbers=["tv"])
+    whole = explained(callback, stranger.eval(), data, Moment("fit")).sheets["maps"]
+    _, overflowing, gradient = whole.columns
+    assert overflowing.notes == [None, "left the range of numbers", None, None]
+    assert gradient.notes is None
