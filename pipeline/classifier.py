@@ -18,7 +18,7 @@ from firstlight.errors import ArgumentError
 from firstlight.pipeline.methods.logits import logits_in
 from firstlight.pipeline.networks import DenseNetwork
 from firstlight.pipeline.tracing.images import noise_sigma
-from firstlight.pipeline.tracing.torch_internals import Adam
+from firstlight.pipeline.tracing.torch_internals import without_look_for_gpu
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) and their labels (N,)."""
@@ -127,8 +127,10 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; fused into one kernel where there is one, which halves its time."""
-        fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters())
-        return Adam(self.parameters(), lr=self.learning_rate, fused=fused)
+        devices = {p.device.type for p in self.parameters()}
+        fused = devices <= {"cpu", "cuda"}
+        adam = torch.optim.Adam(self.parameters(), lr=self.learning_rate, fused=fused)
+        return without_look_for_gpu(adam) if devices == {"cpu"} else adam
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook at work some fifty times a step; to torch, which asks each time

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -153,12 +154,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 ) -> None:
     path = write_sheet(sheet(Column("", "signed", MAPS), title="old"), tmp_path)
 
-    def full(self: Path, content: bytes) -> int:
-        with open(self, "wb") as file:
-            file.write(content[:50])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:50])
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
     with pytest.raises(OSError, match="No space left"):
         write_sheet(sheet(Column("", "signed", MAPS), title="new"), tmp_path)
     assert os.listdir(path.parent) == [path.name]
