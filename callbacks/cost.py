@@ -59,7 +59,8 @@ class Costs:
     """
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Schedule, Cost] = WeakKeyDictionary()
+        # By identity: a dataclass of somebody else's has no hash.
+        self._of: dict[int, Cost] = {}
         self._spent = 0.0
         self._batches = 0
         self._began: float | None = None
@@ -73,7 +74,7 @@ class Costs:
 
     def of(self, callback: Schedule) -> Cost:
         """The cost of one callback."""
-        return self._of.setdefault(callback, Cost())
+        return self._of.setdefault(id(callback), Cost())
 
     @contextmanager
     def explaining(self, callback: Schedule) -> Iterator[None]:

@@ -159,3 +159,21 @@ def test_a_stream_is_measured_at_the_end_of_its_first_epoch(
 
     run(trainer_in, clock, [Slow(clock, 10.0)], DataLoader(Stream()))
     assert "training about 40.0 s" in said()[0]
+
+
+@dataclass
+class Compared(ExplanationCallback):
+    """Is compared by its fields, so that it has no hash."""
+
+    family = "9_compared"
+
+    def pick(self, trainer: Any) -> None:
+        return None
+
+    def explain(self, model: Any, picked: Any, when: Moment) -> Explanation:
+        return Explanation(scalars={"is": 1.0})
+
+
+def test_a_callback_without_a_hash_explains(fit: Any, data: Any, theirs: Any, board: Any) -> None:
+    events = board(fit(theirs(), data, callbacks=[Compared()], max_epochs=2))
+    assert [event.step > 0 for event in events.Scalars("9_compared/is")] == [False, True, True]
